@@ -1,0 +1,35 @@
+"""econrl: write a dynamic model once, solve it by actor-critic or on grids, and know how accurate the answer is."""
+
+from econrl.check import check
+from econrl.errors import EconrlError, MethodError, SaveError, SolveError, SpecError
+from econrl.model import Model
+from econrl.shocks import Discrete, LogNormal, Normal, Uniform
+from econrl.solution import Solution, load
+from econrl.solve import compare, solve
+from econrl.solvers import DDPG, METHODS, VI
+from econrl.variables import Action, Budget, MarkovChain, State
+
+__all__ = [
+    "DDPG",
+    "METHODS",
+    "VI",
+    "Action",
+    "Budget",
+    "Discrete",
+    "EconrlError",
+    "LogNormal",
+    "MarkovChain",
+    "MethodError",
+    "Model",
+    "Normal",
+    "SaveError",
+    "Solution",
+    "SolveError",
+    "SpecError",
+    "State",
+    "Uniform",
+    "check",
+    "compare",
+    "load",
+    "solve",
+]

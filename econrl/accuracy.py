@@ -1,0 +1,128 @@
+"""How accurate a policy is: error measures of any policy on any model, at states it was not fitted to.
+
+euler      the unit-free complementarity residual of the first-order conditions (`euler.py`)
+bellman    |r(s, pi(s)) + E[beta V(s')] - V(s)| over the mean |V| of the sample
+policy     |pi(s) - pi*(s)| over the mean |pi*| of that action in the sample, where a closed form is known
+value      |V(s) - V*(s)| over the mean |V*| of the sample, where a closed form is known
+infeasible share of states at which an action breaks a bound, or reward or action is not finite
+outside    share of states that lie outside the domain
+restarted  share of periods in which a simulated path left the domain by a tenth of its width, and began anew
+
+Samples: `ergodic`, the policy's own simulation, and `box`, uniform on the domain. Both use seeds of their own, so
+that no solver has seen them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from econrl.bellman import bellman_residual
+from econrl.euler import Structure, euler_residuals, find_structure
+from econrl.expectation import Quadrature
+from econrl.mdp import MDP
+from econrl.model import Model
+from econrl.simulate import ergodic_states
+
+Function = Callable[[Tensor], Tensor]
+
+REPORTED_SEED, SELECTION_SEED = 987_654_321, 123_456_789  # never the same states for choosing and for reporting
+FINER = Quadrature(nodes=9)
+CHUNK = 500_000  # states times nodes held at once
+
+
+class HeldOut:
+    """The points on which a solver's progress is judged and its best policy chosen; not those of `accuracy_table`."""
+
+    def __init__(self, model: Model, device: torch.device | str = "cpu", points: int = 1000):
+        self.mdp = MDP(model, device)
+        self.structure = find_structure(self.mdp)
+        self.points = points
+        self.box = self.mdp.sample_box(points // 4, self._generator())
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator(self.mdp.device).manual_seed(SELECTION_SEED)
+
+    def error(self, policy: Any, value: Any) -> float:
+        """Mean Euler error, or Bellman error where there is no Euler equation; three quarters of the points from the
+        policy's own simulation, one from the box. Infinite where the policy breaks down."""
+        policy, value = policy.on(self.mdp), value.on(self.mdp)
+        simulated, _ = ergodic_states(self.mdp, policy, self.points // 8, 6, 60, self._generator())
+        s = torch.cat([simulated, self.box])
+        if self.structure.exists:
+            residual = euler_residuals(self.mdp, self.structure, policy, s).abs()
+        else:
+            residual = relative(bellman_residual(self.mdp, policy, value, s), value(s))
+        error = float(residual.mean())
+        return error if error == error else float("inf")
+
+
+def accuracy_table(
+    mdp: MDP, structure: Structure, policy: Function, value: Function, samples: dict[str, tuple[Tensor, float]]
+) -> pd.DataFrame:
+    """One row for each sample and measure: mean, 99th percentile and maximum; errors as log10, shares as they are."""
+    rows = []
+    for sample, (states, restarted) in samples.items():
+        measures = measure(mdp, structure, policy, value, states)
+        for name, errors in measures.items():
+            quantiles = (errors.mean(), errors.quantile(0.99), errors.max())
+            rows.append((sample, name, "log10", *(float(q.clamp(min=1e-17).log10()) for q in quantiles)))
+        shares = {"infeasible": broken(mdp, policy, states), "outside": ~mdp.inside(states)}
+        for name, hit in shares.items():
+            rows.append((sample, name, "share", float(hit.double().mean()), float("nan"), float("nan")))
+        if sample == "ergodic":
+            rows.append((sample, "restarted", "share", restarted, float("nan"), float("nan")))
+    return pd.DataFrame(rows, columns=["sample", "measure", "unit", "mean", "p99", "max"])
+
+
+def samples(mdp: MDP, policy: Function, points: int) -> dict[str, tuple[Tensor, float]]:
+    """The two samples on which accuracy is reported."""
+    generator = torch.Generator(mdp.device).manual_seed(REPORTED_SEED)
+    box = mdp.sample_box(points, generator)
+    return {"ergodic": ergodic_states(mdp, policy, max(points // 100, 1), 100, 200, generator), "box": (box, 0.0)}
+
+
+def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s: Tensor) -> dict[str, Tensor]:
+    """Absolute errors at each state, by name; several actions also one by one."""
+    measures = {}
+    if structure.exists:
+        residuals = in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s).abs()
+        measures["euler"] = residuals.amax(dim=-1)
+        measures.update(by_action(mdp, "euler", residuals))
+    v = value(s)
+    measures["bellman"] = relative(in_chunks(mdp, lambda s: bellman_residual(mdp, policy, value, s), s), v)
+    exact = mdp.exact_policy(s)
+    if exact is not None:
+        errors = torch.stack([relative(e, x) for e, x in zip((policy(s) - exact).T, exact.T, strict=True)], dim=-1)
+        measures["policy"] = errors.amax(dim=-1)
+        measures.update(by_action(mdp, "policy", errors))
+    exact_value = mdp.exact_value(s)
+    if exact_value is not None:
+        measures["value"] = relative(v - exact_value, exact_value)
+    return measures
+
+
+def by_action(mdp: MDP, name: str, errors: Tensor) -> dict[str, Tensor]:
+    if mdp.A == 1:
+        return {}
+    columns = [column for slot in mdp.action_slots for column in slot.columns]
+    return {f"{name} {column}": errors[:, i] for i, column in enumerate(columns)}
+
+
+def relative(error: Tensor, level: Tensor) -> Tensor:
+    """|error| over the sample's mean |level|."""
+    return error.abs() / level.abs().mean().clamp(min=1e-12)
+
+
+def broken(mdp: MDP, policy: Function, s: Tensor) -> Tensor:
+    a = policy(s)
+    return ~mdp.feasible(s, a) | ~mdp.reward(s, a).isfinite()
+
+
+def in_chunks(mdp: MDP, f: Function, s: Tensor) -> Tensor:
+    """f over the states a chunk at a time, so that memory does not grow with their number."""
+    return torch.cat([f(part) for part in s.split(max(CHUNK // len(mdp.nodes), 1))])

@@ -1,0 +1,169 @@
+"""The points at which a spec is tried, and how what its author wrote is called: no exception goes by unnamed.
+
+The bounds of the actions are checked here, since no feasible action can be drawn without them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from econrl.errors import SpecError
+from econrl.mdp import MDP, is_bound
+from econrl.model import Model
+from econrl.variables import Action, Budget, View, takes_state_only
+
+T = TypeVar("T")
+POINTS = 64  # at which every function is tried
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model and the points at which it is tried, all of them with some freedom of choice."""
+
+    mdp: MDP
+    s: Tensor
+    a: Tensor
+    e: Tensor
+
+    @property
+    def name(self) -> str:
+        return type(self.mdp.model).__name__
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return tuple(self.s.shape[:-1])
+
+    def at(self, i: int) -> str:
+        """Point i in words."""
+        return describe(self.mdp, self.s[i], self.a[i])
+
+
+# Calling what a user wrote
+
+
+def attempt(title: str, users: Sequence[Callable], run: Callable[[], T]) -> T:
+    """run(); whatever it raises becomes a SpecError with the line of the user's function that it came from."""
+    try:
+        return run()
+    except Exception as error:
+        kind = "" if isinstance(error, SpecError) else f"{type(error).__name__}: "
+        raise SpecError(f"{title}: {kind}{error}{line_of(error, users)}") from error
+
+
+def line_of(error: Exception, users: Sequence[Callable]) -> str:
+    """The innermost line of the files that the user's functions stand in; else the line of their definition."""
+    codes = [inspect.unwrap(f).__code__ for f in users if hasattr(inspect.unwrap(f), "__code__")]
+    files = {code.co_filename for code in codes}
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    lines = [line for line in lines if line[0] in files] or [(c.co_filename, c.co_firstlineno) for c in codes[:1]]
+    return f" ({lines[-1][0]}, line {lines[-1][1]})" if lines else ""
+
+
+def call(title: str, function: Callable, *views: View) -> Any:
+    """function(*views), which must leave its arguments as they were."""
+    before = [(view, name, value.clone()) for view in views for name, value in named(view).items()]
+    result = attempt(title, [function], lambda: function(*views))
+    for view, name, value in before:
+        if not torch.equal(named(view)[name], value):
+            raise SpecError(
+                f"{title} changes its argument '{name}' in place; compute a new value, x + y instead of x += y"
+            )
+    return result
+
+
+def named(view: View) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(view).items() if not name.startswith("_")}
+
+
+def describe(mdp: MDP, s: Tensor, a: Tensor | None = None) -> str:
+    """One state, and action, in words: `state k = 0.93, z = 0.01; action c = 0.5`."""
+    text = "state " + ", ".join(f"{name} = {show(value)}" for name, value in named(mdp.state(s)).items())
+    if a is not None:
+        text += "; action " + ", ".join(f"{name} = {show(value)}" for name, value in named(mdp.actions(a)).items())
+    return text
+
+
+def show(value: Tensor) -> str:
+    if value.ndim == 0:
+        return f"{float(value):.5g}"
+    return "[" + ", ".join(show(v) for v in value[:5]) + (", ...]" if len(value) > 5 else "]")
+
+
+# The points
+
+
+def make_trial(model: Model, seed: int = 0) -> Trial:
+    """Points at which low < high for every action; the bounds are checked on the way."""
+    mdp = MDP(model)
+    generator = torch.Generator().manual_seed(seed)
+    n = batch_size(mdp)
+    s = mdp.sample_box(4 * n, generator)
+    u = torch.randn(4 * n, mdp.A, generator=generator, dtype=mdp.dtype)
+    free = check_bounds(mdp, s, u).nonzero().flatten()
+    free = free[torch.arange(n) % len(free)]
+    s = s[free]
+    return Trial(mdp, s, mdp.act(s, u[free]), mdp.sample_shocks(s, generator))
+
+
+def batch_size(mdp: MDP) -> int:
+    """About POINTS, even, and unlike the size of any variable, so that no wrong shape looks right by chance."""
+    sizes = {slot.size for slot in [*mdp.state_slots, *mdp.action_slots, *mdp.shock_slots]}
+    sizes |= {chain.size for chain in mdp.chains}
+    n = POINTS
+    while {n, n // 2, 4 * n} & sizes:
+        n += 2
+    return n
+
+
+def check_bounds(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
+    """Bounds of the right shape, finite, low <= high; returns where (B,) every action has some freedom, which must be
+    somewhere."""
+    view, y = mdp.state(s), mdp.squash(u)
+    chosen: dict[str, Tensor] = {}
+    free = torch.ones(len(s), dtype=torch.bool)
+    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+        title = f"{type(mdp.model).__name__}.actions, the bounds of '{v.name}'"
+        before = View("action", dict(chosen))
+        for side in ("total",) if isinstance(v, Budget) else ("low", "high"):
+            check_bound_value(mdp, f"{title}: {side}", v, getattr(v, side), s, view, before)
+        low, width = mdp.interval(v, view, before, s)
+        if isinstance(v, Budget) or (is_bound(v.low) and is_bound(v.high)):
+            width = width.expand(len(s), slot.stop - slot.start)
+            i, j = divmod(int(width.argmin()), width.shape[-1])
+            if width[i, j] < 0:
+                bottom = float(low.expand_as(width)[i, j])
+                raise SpecError(
+                    f"{title}: low = {bottom:.5g} is above high = {bottom + float(width[i, j]):.5g} at "
+                    f"{describe(mdp, s[i])}; mend the bounds, or the domain of the states"
+                )
+            free &= (width > 0).all(dim=-1)
+            if not free.any():
+                raise SpecError(f"{title}: low = high at all of {len(s)} random states, which leaves no choice")
+        part = low + width * y[..., slot.start : slot.stop]
+        chosen[v.name] = part if v.size is not None else part.squeeze(-1)
+    return free
+
+
+def check_bound_value(
+    mdp: MDP, title: str, v: Action | Budget, bound: Any, s: Tensor, state: View, before: View
+) -> None:
+    """One bound at all states: a number, or a finite tensor of the batch's shape (and the action's size)."""
+    if not callable(bound):
+        return
+    views = (state,) if attempt(title, [bound], lambda: takes_state_only(bound)) else (state, before)
+    found = call(title, bound, *views)
+    value = attempt(title, [bound], lambda: torch.as_tensor(found, dtype=s.dtype))
+    shapes = [(), (len(s),)] + ([(len(s), v.size)] if v.size is not None else [])
+    if tuple(value.shape) not in shapes:
+        raise SpecError(f"{title} has shape {tuple(value.shape)}; for {len(s)} states it must be {shapes[-1]}")
+    wrong = (~value.isfinite()).nonzero()
+    if len(wrong):
+        where = f" at {describe(mdp, s[wrong[0, 0]])}" if value.ndim else ""
+        raise SpecError(f"{title} is NaN or infinite{where}; where there is no bound at all, write the number inf")

@@ -1,0 +1,221 @@
+"""The economics of a spec: discounting, closed forms, steady state, and whether the value is finite."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from econrl.check_trial import Trial, attempt, describe, show
+from econrl.errors import SpecError
+from econrl.mdp import is_bound
+from econrl.variables import Budget, MarkovChain, Slot, flatten
+
+PERIODS, PATHS = 180, 32  # of the simulations that ask for a finite value
+LEVELS = (-7.0, -3.0, 0.0, 3.0, 7.0)  # u of the constant policies: shares of 0.1, 5, 50, 95 and 99.9 per cent
+MOST_POLICIES = 50
+GROWTH = 1.001  # a growth factor that simulated noise does not reach
+SETTLED = 1e-6  # how far a steady state may move in a period, against the width of the domain
+
+
+# Discounting
+
+
+def check_discount(trial: Trial) -> list[str]:
+    """beta > 0, and E[beta] < 1 for a stationary model: without it the sum of rewards has no limit."""
+    mdp, title = trial.mdp, f"{trial.name}.discount"
+    stationary = mdp.horizon is None
+    mend = "; for a stationary model it must lie between 0 and 1 (a life cycle has a `horizon`)"
+    if mdp.discount(trial.s, trial.a, trial.e).ndim == 0:
+        beta = float(mdp.discount(trial.s, trial.a, trial.e))
+        if not beta > 0 or (stationary and beta >= 1):
+            raise SpecError(f"{title}: beta = {beta:g}{mend if stationary else '; it must be positive'}")
+        return []
+
+    nodes, weights = mdp.nodes, mdp.weights(trial.s)
+    factors = mdp.discount(trial.s.unsqueeze(1), trial.a.unsqueeze(1), nodes).expand(len(trial.s), len(nodes))
+    wrong = (~(factors > 0) & (weights > 0)).nonzero()
+    if len(wrong):
+        i, j = wrong[0].tolist()
+        raise SpecError(
+            f"{title} is {float(factors[i, j]):.5g} at the {trial.at(i)}; it must be positive for every shock"
+        )
+    expected = (weights * factors).sum(dim=-1)
+    worst = int(expected.argmax())
+    found = f"{title}: E[beta] = {float(expected[worst]):.5g} at the {trial.at(worst)}"
+    if stationary and (expected >= 1).all():
+        raise SpecError(f"{found}, and at least one at every state tried{mend}")
+    if stationary and (expected >= 1).any():
+        share = float((expected >= 1).double().mean())
+        return [f"{found}, and one or more at {share:.0%} of the states tried; the value may be infinite"]
+    return []
+
+
+# What a model may give
+
+
+def check_closed_forms(trial: Trial) -> list[str]:
+    """The closed form of the policy keeps the bounds. (Names and shapes have been checked with all functions.)"""
+    exact = trial.mdp.exact_policy(trial.s)
+    if exact is not None:
+        broken = (~trial.mdp.feasible(trial.s, exact)).nonzero()
+        if len(broken):
+            i = int(broken[0])
+            where = describe(trial.mdp, trial.s[i], exact[i])
+            raise SpecError(f"{trial.name}.exact_policy breaks the bounds of the actions at the {where}")
+    return []
+
+
+def check_steady_state(trial: Trial) -> list[str]:
+    """States and actions by name; the transition at mean shocks stays there, within the bounds.
+
+    Where there are Markov chains or a horizon nothing stands still, and only names and shapes are checked.
+    """
+    mdp, title = trial.mdp, f"{trial.name}.steady_state"
+    given = attempt(title, [mdp.model.steady_state], mdp.model.steady_state)
+    if given is None:
+        return []
+    moving = [
+        slot for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if not isinstance(v, MarkovChain)
+    ]
+    wanted = [*moving, *mdp.action_slots]
+    check_known(title, given, [slot.name for slot in [*mdp.state_slots, *mdp.action_slots]])
+    values = {}
+    for slot in wanted:
+        if slot.name not in given:
+            raise SpecError(f"{title} does not give '{slot.name}'; it must give every state and action")
+        values[slot.name] = fitted(title, slot, given[slot.name], ())
+    if mdp.chains or mdp.horizon is not None:
+        return []
+    s, a = flatten(mdp.state_slots, values), flatten(mdp.action_slots, values)
+    warnings = []
+    if not mdp.feasible(s, a):
+        warnings.append(f"{title} breaks the bounds of the actions at the {describe(mdp, s, a)}")
+    mean = (mdp.weights(s).unsqueeze(-1) * mdp.nodes).sum(dim=0)
+    reached = attempt(title, [mdp.model.transition], lambda: mdp.transition(s, a, mean))
+    away = (reached - s).abs() / (mdp.high - mdp.low)
+    if not (away <= SETTLED).all():
+        column = int(away.nan_to_num(nan=torch.inf).argmax())
+        label = [c for slot in mdp.state_slots for c in slot.columns][column]
+        warnings.append(
+            f"{title} is no fixed point of the transition at mean shocks: '{label}' goes from {show(s[column])} to "
+            f"{show(reached[column])}"
+        )
+    return warnings
+
+
+def check_initial(trial: Trial, n: int = 7) -> list[str]:
+    """Initial states: known names, n values or one for all, whole numbers for the index of a Markov chain."""
+    mdp, title = trial.mdp, f"{trial.name}.initial"
+    generator = torch.Generator().manual_seed(0)
+    given = attempt(title, [mdp.model.initial], lambda: mdp.model.initial(n, generator))
+    if given is None:
+        return []
+    check_known(title, given, [slot.name for slot in mdp.state_slots])
+    for slot in mdp.state_slots:
+        if slot.name in given:
+            values = fitted(title, slot, given[slot.name], (n,))
+            whole = slot.start not in mdp.continuous
+            top = mdp.high[slot.start]
+            if whole and not ((values >= 0) & (values <= top) & (values == values.floor())).all():
+                raise SpecError(f"{title}: '{slot.name}' must be an index, a whole number from 0 to {int(top)}")
+    share = float((~mdp.inside(mdp.sample_initial(1000, generator))).double().mean())
+    return [f"{title}: {share:.0%} of the initial states lie outside the domain; widen low and high"] if share else []
+
+
+def check_known(title: str, given: Any, names: list[str]) -> None:
+    if not isinstance(given, dict):
+        raise SpecError(f"{title} returns a {type(given).__name__}; it must return a dict by name")
+    for name in given:
+        if name not in names:
+            raise SpecError(f"{title} gives '{name}', which is not declared; declared are: {', '.join(names)}")
+
+
+def fitted(title: str, slot: Slot, value: Any, batch: tuple[int, ...]) -> Tensor:
+    """A finite value of the shape batch, plus (size,) for a vector; one number for all of them will do."""
+    tensor = attempt(title, [], lambda: torch.as_tensor(value, dtype=torch.float64))
+    wanted = batch if slot.size is None else (*batch, slot.size)
+    if tuple(tensor.shape) not in ((), wanted):
+        must = f"a number, or of shape {wanted}" if wanted else "a number"
+        raise SpecError(f"{title}: '{slot.name}' has shape {tuple(tensor.shape)}; it must be {must}")
+    if not tensor.isfinite().all():
+        raise SpecError(f"{title}: '{slot.name}' is NaN or infinite")
+    return tensor.expand(wanted)
+
+
+# Finite value
+
+
+def check_finite_value(trial: Trial) -> list[str]:
+    """Warn where discounted rewards seem to grow for ever, so that the value is infinite (for stationary models).
+
+    Policies that hold the actions' shares constant are simulated from the model's initial states, and the growth of
+    E[beta^t |r|] a period is measured from the second to the last third of the periods. One policy with growing gains
+    makes the value +infinity. Losses that grow under every policy suggest -infinity; suggest, as other policies may do
+    better, and not where an action is unbounded, since no constant is a sensible policy there.
+    """
+    mdp = trial.mdp
+    if mdp.horizon is not None:
+        return []
+    u = constant_policies(trial)
+    title = f"{trial.name}, simulated from its initial states"
+    users: list[Callable] = [mdp.model.reward, mdp.model.transition]
+    flows = attempt(title, users, lambda: discounted_rewards(trial, u))
+    third = PERIODS // 3
+    middle, late = (flows[k * third : (k + 1) * third].abs().mean(dim=0) for k in (1, 2))
+    growth = torch.where(late == 0, 0.0, (late / middle) ** (1 / third)).nan_to_num(nan=torch.inf)
+    growing = growth > GROWTH
+    gains = growing & (flows[2 * third :].mean(dim=0) > 0)
+    if gains.any():
+        best = int((growth * gains).argmax())
+        return [
+            f"{trial.name}: the value may be +infinity. Holding the actions at {shares_in_words(trial, u[best])}, "
+            f"expected discounted rewards still grow by a factor of {float(growth[best]):.4g} a period after {PERIODS} "
+            "periods; lower the discount factor or the growth, or raise risk aversion"
+        ]
+    if growing.all() and all(is_bounded(v) for v in mdp.action_variables):
+        return [
+            f"{trial.name}: the value may be -infinity. Under each of {len(u)} policies of constant shares, expected "
+            f"discounted losses still grow, by a factor of at least {float(growth.min()):.4g} a period, after "
+            f"{PERIODS} periods; lower the discount factor, risk or risk aversion, or raise the growth"
+        ]
+    return []
+
+
+def constant_policies(trial: Trial) -> Tensor:
+    """u (K, A): every combination of levels over the action variables, or a random choice of them."""
+    variables = trial.mdp.action_slots
+    if len(LEVELS) ** len(variables) <= MOST_POLICIES:
+        chosen = torch.tensor(list(itertools.product(LEVELS, repeat=len(variables))))
+    else:
+        generator = torch.Generator().manual_seed(0)
+        chosen = torch.tensor(LEVELS)[torch.randint(len(LEVELS), (MOST_POLICIES, len(variables)), generator=generator)]
+    widths = torch.tensor([slot.stop - slot.start for slot in variables])
+    return chosen.to(trial.mdp.dtype).repeat_interleave(widths, dim=1)
+
+
+@torch.no_grad()
+def discounted_rewards(trial: Trial, u: Tensor) -> Tensor:
+    """E[beta_1 ... beta_t r_t] (PERIODS, K) under each of the constant policies u (K, A), the mean over PATHS paths."""
+    mdp = trial.mdp
+    generator = torch.Generator().manual_seed(0)
+    s = mdp.sample_initial(PATHS, generator).repeat(len(u), 1)
+    u = u.repeat_interleave(PATHS, dim=0)
+    factor, flows = torch.ones(len(s), dtype=mdp.dtype), []
+    for _ in range(PERIODS):
+        a, e = mdp.act(s, u), mdp.sample_shocks(s, generator)
+        flows.append(factor * mdp.reward(s, a))
+        factor, s = factor * mdp.discount(s, a, e), mdp.transition(s, a, e)
+    return torch.stack(flows).reshape(PERIODS, -1, PATHS).mean(dim=-1)
+
+
+def shares_in_words(trial: Trial, u: Tensor) -> str:
+    y = trial.mdp.squash(u)
+    return ", ".join(f"{slot.name} = {show(slot.read(y))}" for slot in trial.mdp.action_slots) + " of their range"
+
+
+def is_bounded(v: Any) -> bool:
+    return isinstance(v, Budget) or is_bound(v.low) or is_bound(v.high)

@@ -1,0 +1,265 @@
+"""The Euler equation of any spec, from reward and transition alone, by automatic differentiation.
+
+At an interior optimum, with derivatives at (s, a), primes for the next period, x the endogenous states,
+
+    G(s) = r_a + E[ beta lambda' f_a ] = 0,        lambda' = r_x' + (G' - r_a') X' + G' a_x',       f_a' X' = f_x'.
+
+Raise a a little today: tomorrow's action undoes it by -X', so that the state after tomorrow is as before. X' is chosen
+before the shock that follows tomorrow's action, hence solves f_a' X' = f_x' at all of that shock's nodes together.
+G' is tomorrow's own condition: zero in the interior; where tomorrow's action sits on a bound that moves with the state
+(a_x' is that bound's derivative), it is the multiplier. Nothing here needs X' itself: with y solving f_a'^T y = G' - r_a',
+(G' - r_a') X' is the derivative of y . f(s', a', .) in x', one backward pass.
+
+Bounds enter through the shares of `mdp.py`: G <= 0 at the lower bound, G >= 0 at the upper one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from econrl.mdp import MDP, is_bound
+from econrl.variables import Budget
+
+Function = Callable[[Tensor], Tensor]
+NEAR_BOUND = 0.01  # shares this close to a bound count as possibly binding
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the derivatives of the transition show about a spec."""
+
+    endogenous: list[int]
+    """Columns of s that actions move, directly or through other states."""
+    joint: bool
+    """Whether X' needs all nodes of the shock together; one node is enough where shocks are additive."""
+    exists: bool
+    reason: str = ""
+    """Why there is no Euler equation."""
+
+
+def action_jacobian(f: Function, a: Tensor) -> Tensor:
+    """df/da (..., n, A) of f: a (..., A) -> (..., n), one forward-mode product an action."""
+    a = a.contiguous()
+    basis = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    columns = [torch.func.jvp(f, (a,), (direction.expand_as(a).contiguous(),))[1] for direction in basis]
+    return torch.stack(columns, dim=-1)
+
+
+def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
+    """Read off which states are endogenous, and whether f_a X = f_x can be solved, at random states and actions."""
+    generator = torch.Generator(mdp.device).manual_seed(seed)
+    s = mdp.sample_box(probes, generator)
+    u = torch.randn(probes, mdp.A, generator=generator, dtype=mdp.dtype, device=mdp.device)
+    a = mdp.act(s, u)
+    nodes = mdp.nodes.unsqueeze(1)  # (J, 1, E) against (B, .)
+    keep = mdp.continuous
+    f_a = action_jacobian(lambda a: mdp.transition(s, a, nodes), a.expand(len(nodes), *a.shape))[..., keep, :]
+    f_s = action_jacobian(lambda s: mdp.transition(s, a, nodes), s.expand(len(nodes), *s.shape))[..., keep, :][..., keep]
+
+    moved = (f_a.abs() > 0).any(dim=-1).flatten(0, 1).any(dim=0)
+    linked = (f_s.abs() > 0).flatten(0, 1).any(dim=0)
+    for _ in keep:
+        moved = moved | (linked & moved).any(dim=-1)
+    columns = moved.nonzero().flatten().tolist()
+    endogenous = [keep[i] for i in columns]
+
+    depends = action_jacobian(
+        lambda a: mdp.discount(s, a, nodes).expand(len(nodes), probes).unsqueeze(-1), a.expand(len(nodes), *a.shape)
+    )
+    if (depends != 0).any():
+        return Structure(endogenous, False, False, "the discount factor depends on an action")
+    F_a = f_a[:, :, columns].transpose(0, 1)  # (B, J, x, A)
+    F_x = f_s[:, :, columns][..., columns].transpose(0, 1)
+    if not endogenous:
+        return Structure(endogenous, False, True)
+    if remainder(F_a[:, :1], F_x[:, :1], F_a, F_x) < 1e-8:
+        return Structure(endogenous, False, True)
+    if remainder(F_a, F_x, F_a, F_x) < 1e-8:
+        return Structure(endogenous, True, True)
+    return Structure(
+        endogenous,
+        True,
+        False,
+        f"{mdp.A} action(s) cannot undo a deviation of {len(endogenous)} endogenous state(s) before the next shock",
+    )
+
+
+def remainder(A: Tensor, B: Tensor, A_all: Tensor, B_all: Tensor) -> float:
+    """How far X, the least-squares solution of A X = B stacked over nodes, is from solving A_all X = B_all."""
+    X = torch.linalg.pinv(A.flatten(1, 2)) @ B.flatten(1, 2)
+    gap = A_all.flatten(1, 2) @ X - B_all.flatten(1, 2)
+    return float(gap.abs().max() / B_all.abs().max().clamp(min=1e-12))
+
+
+def condition(mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int = 1) -> tuple[Tensor, Tensor]:
+    """G(s) (B, A) in units of the reward, and its scale: |r_a|, or half of E|beta lambda' f_a| where that is larger.
+
+    `depth` is how many periods ahead a binding bound's multiplier G' is looked up; beyond, G' = 0.
+    """
+    a = policy(s)
+    a_ = a.unsqueeze(-2).expand(*a.shape[:-1], len(mdp.nodes), mdp.A)
+    s_ = s.unsqueeze(-2)
+    s_next = mdp.transition(s_, a_, mdp.nodes)
+    shadow = costate(mdp, structure, policy, s_next.flatten(0, -2), depth).reshape(s_next.shape)
+    discounted = (mdp.weights(s) * mdp.discount(s_, a_, mdp.nodes)).unsqueeze(-1) * shadow
+
+    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    future = torch.func.grad(lambda a_: (discounted * mdp.transition(s_, a_, mdp.nodes)).sum())(a_)
+    return r_a + future.sum(dim=-2), unit_of_marginal(r_a, future)
+
+
+def unit_of_marginal(r_a: Tensor, future: Tensor) -> Tensor:
+    """What makes a first-order condition unit-free, from its parts r_a (B, A) and those of the nodes (B, J, A):
+    |r_a|, or half of the sum of the nodes' sizes where that is larger, as where the reward ignores the action."""
+    return torch.maximum(r_a.abs(), future.abs().sum(dim=-2) / 2).clamp(min=1e-30)
+
+
+def costate(mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int) -> Tensor:
+    """lambda(s) (B, S), zero for exogenous states: the value of one more unit of each endogenous state."""
+    a = policy(s)
+    if mdp.horizon is not None:
+        # After the last period the state is worth the derivative of the terminal value, and there is no action.
+        over = mdp.period(s) >= mdp.horizon
+        final = torch.func.grad(lambda s: mdp.terminal(s).sum())(s)
+        s = torch.where(over.unsqueeze(-1), with_period(s, mdp.horizon - 1), s)
+        a = policy(s)
+    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    multiplier = binding_multiplier(mdp, structure, policy, s, a, depth)
+    undone = undoing(mdp, structure, s, a, multiplier - r_a, multiplier, at_bounds(mdp, s, a))
+    lam = torch.func.grad(lambda s: mdp.reward(s, a).sum() + undone(s))(s)
+    if mdp.horizon is not None:
+        lam = torch.where(over.unsqueeze(-1), final, lam)
+    kept = torch.zeros(mdp.S, dtype=s.dtype, device=s.device)
+    kept[structure.endogenous] = 1.0
+    return lam * kept
+
+
+def undoing(
+    mdp: MDP, structure: Structure, s: Tensor, a: Tensor, g: Tensor, multiplier: Tensor, shares: Tensor
+) -> Function:
+    """The function of s whose derivative in x is g X + multiplier a_x, summed over the batch; g, multiplier (B, A)."""
+    nodes = mdp.nodes if structure.joint else mdp.nodes[:1]
+    f_a = action_jacobian(
+        lambda a: mdp.transition(s.unsqueeze(-2), a, nodes)[..., structure.endogenous],
+        a.unsqueeze(-2).expand(*a.shape[:-1], len(nodes), mdp.A),
+    )
+    F = f_a.flatten(-3, -2).mT  # f_a', stacked over nodes: (B, A, J x)
+    if F.shape[-1] == F.shape[-2]:
+        weights = torch.linalg.solve_ex(F, g.unsqueeze(-1)).result
+    else:
+        weights = torch.linalg.pinv(F) @ g.unsqueeze(-1)
+    weights = weights.reshape(*s.shape[:-1], len(nodes), len(structure.endogenous))
+
+    def of_state(s: Tensor) -> Tensor:
+        after = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), nodes)[..., structure.endogenous]
+        return (weights * after).sum() + (multiplier * mdp.from_shares(s, shares)).sum()
+
+    return of_state
+
+
+def binding_multiplier(
+    mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int
+) -> Tensor:
+    """G (B, A) where an action is next to one of its bounds and the bound's multiplier matters, zero elsewhere."""
+    G = torch.zeros_like(a)
+    at_low, at_high = near_bounds(mdp, s, a)
+    rows = (at_low | at_high).any(dim=-1)
+    if depth == 0 or not rows.any():
+        return G
+    at_low, at_high, s_near, a_near = at_low[rows], at_high[rows], s[rows], a[rows]
+    if not multiplier_matters(mdp, structure, s_near, a_near, at_low | at_high):
+        return G
+    found, _ = condition(mdp, structure, policy, s_near, depth - 1)
+    G[rows] = torch.where(at_high, found.clamp(min=0), 0) + torch.where(at_low, found.clamp(max=0), 0)
+    return G
+
+
+def near_bounds(mdp: MDP, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Which actions (B, A) are next to their lower, and which to their upper bound."""
+    y = mdp.shares(s, a)
+    low, high = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
+    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+        part = y[..., slot.start : slot.stop]
+        budget = isinstance(v, Budget)
+        if budget or is_bound(v.low):
+            low[..., slot.start : slot.stop] = part < NEAR_BOUND
+        if not budget and is_bound(v.high):
+            distance = 1 - part if is_bound(v.low) else part
+            high[..., slot.start : slot.stop] = distance < NEAR_BOUND
+    return low, high
+
+
+def at_bounds(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
+    """The shares (B, A) of actions, those next to a bound put on it."""
+    low, high = near_bounds(mdp, s, a)
+    y = mdp.shares(s, a)
+    return torch.where(low | (high & (y < NEAR_BOUND)), 0.0, torch.where(high, 1.0, y))
+
+
+def multiplier_matters(mdp: MDP, structure: Structure, s: Tensor, a: Tensor, near: Tensor) -> bool:
+    """Whether X + a_x is non-zero for an action at a bound; for a borrowing limit it is zero by itself."""
+    shares = at_bounds(mdp, s, a)
+    a = mdp.from_shares(s, shares)
+    for i in range(mdp.A):
+        unit = torch.zeros_like(a)
+        unit[..., i] = near[..., i].to(a.dtype)
+        term = torch.func.grad(undoing(mdp, structure, s, a, unit, unit, shares))(s)[..., structure.endogenous]
+        if (term.abs() > 1e-8).any():
+            return True
+    return False
+
+
+def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) -> Tensor:
+    """One residual (B, A) for `low <= a <= high, G = 0 inside, <= 0 at low, >= 0 at high`; unit-free.
+
+    Fischer-Burmeister in shares for an action; for a budget the distance of the shares to their projection after a
+    step along G, since its parts share one bound.
+    """
+    y, width = mdp.shares(s, a), mdp.widths(s, a)
+    # Where a later action's bound reads this one, moving it at given shares moves both.
+    along = torch.func.grad(lambda y: (G * mdp.from_shares(s, y)).sum())(y)
+    free = width.abs() > 0
+    g = torch.where(free, along / torch.where(free, width, 1.0) / scale, 0.0)
+    parts = []
+    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+        y_k, g_k = y[..., slot.start : slot.stop], g[..., slot.start : slot.stop]
+        if isinstance(v, Budget):
+            rest = 1 - y_k.sum(dim=-1, keepdim=True)
+            point = torch.cat([y_k, rest], dim=-1)
+            step = torch.cat([g_k, torch.zeros_like(rest)], dim=-1)
+            parts.append((project_on_simplex(point + step) - point)[..., :-1])
+            continue
+        below, above = is_bound(v.low), is_bound(v.high)
+        if above:
+            g_k = fischer_burmeister(1 - y_k if below else y_k, g_k)
+        if below:
+            g_k = -fischer_burmeister(y_k, -g_k)
+        parts.append(g_k)
+    return torch.cat(parts, dim=-1)
+
+
+def fischer_burmeister(slack: Tensor, multiplier: Tensor) -> Tensor:
+    """slack + multiplier - |(slack, multiplier)|: zero where both are non-negative and one of them is zero."""
+    return slack + multiplier - torch.hypot(slack, multiplier)
+
+
+def project_on_simplex(x: Tensor) -> Tensor:
+    """The point of the unit simplex nearest to x (..., n), by sorting (Held, Wolfe & Crowder 1974)."""
+    ordered = x.sort(dim=-1, descending=True).values
+    excess = (ordered.cumsum(dim=-1) - 1) / torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
+    count = (ordered > excess).sum(dim=-1, keepdim=True)
+    return (x - excess.gather(-1, count - 1)).clamp(min=0)
+
+
+def euler_residuals(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
+    """The unit-free complementarity residual (B, A) of each action's first-order condition at the states s (B, S)."""
+    G, scale = condition(mdp, structure, policy, s)
+    return complementarity(mdp, G, scale, s, policy(s))
+
+
+def with_period(s: Tensor, t: float) -> Tensor:
+    return torch.cat([s[..., :-1], torch.full_like(s[..., -1:], t)], dim=-1)

@@ -1,0 +1,120 @@
+"""Model: the class that an economist derives a spec from. It holds economics only, and no numerical choice."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from econrl.errors import SpecError
+from econrl.shocks import Shock
+from econrl.variables import Action, Budget, MarkovChain, State, View
+
+States = State | MarkovChain | Sequence[State | MarkovChain]
+Actions = Action | Budget | Sequence[Action | Budget]
+Shocks = Shock | Sequence[Shock]
+
+
+class Model:
+    """A continuous-state Markov decision process,
+
+        V(s) = max over a in A(s) of  r(s, a) + E[ beta(s, a, e) V(f(s, a, e)) ],
+
+    written as a frozen dataclass (`@dataclass(frozen=True, kw_only=True)`) whose fields are the parameters.
+
+    A model must define `states`, `actions`, `reward` and `transition`, and a parameter `beta` (or `discount`). Its
+    functions get views of batched tensors: s.k has the batch's shape, (..., n) for a vector variable, and must work
+    for any leading batch shape. They must not write into their arguments, nor mix the members of a batch.
+
+    With `horizon = T` the model is a life cycle: s.t is the period, 0 to T - 1, and `terminal` the value after the
+    last one. With `horizon = None` it is stationary.
+    """
+
+    horizon: int | None = None
+
+    # What a model must define.
+
+    def states(self) -> States:
+        raise NotImplementedError
+
+    def actions(self) -> Actions:
+        raise NotImplementedError
+
+    def reward(self, s: Any, a: Any) -> Tensor:
+        """r(s, a), of the batch's shape."""
+        raise NotImplementedError
+
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
+        """f(s, a, e): next period's value of every state, by name (Markov chains and t move by themselves)."""
+        raise NotImplementedError
+
+    # What a model may define.
+
+    def shocks(self) -> Shocks:
+        return ()
+
+    def discount(self, s: Any, a: Any, e: Any) -> float | Tensor:
+        """The factor on next period's value; may vary with the shock (growth, survival). Default: `self.beta`."""
+        if not hasattr(self, "beta"):
+            raise SpecError(f"{type(self).__name__} has no discount factor: add a field `beta`, or define discount")
+        return self.beta
+
+    def terminal(self, s: Any) -> Tensor:
+        """The value after the last period of a life cycle; zero unless given."""
+        return torch.zeros_like(s.t)
+
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
+        """Further columns of every table: output, investment, ..."""
+        return {}
+
+    def exact_policy(self, s: Any) -> dict[str, Tensor] | None:
+        """The optimal actions in closed form, by name; None where this calibration has none."""
+        return None
+
+    def exact_value(self, s: Any) -> Tensor | None:
+        """The value function in closed form; None where this calibration has none."""
+        return None
+
+    def steady_state(self) -> dict[str, Any] | None:
+        """The deterministic steady state of states and actions, by name, where known."""
+        return None
+
+    def initial(self, n: int, generator: torch.Generator) -> dict[str, Tensor] | None:
+        """n initial states, by name, for simulations; None: uniform on the domain."""
+        return None
+
+    # What every model has.
+
+    def replace(self, **parameters: Any) -> Self:
+        """The same model with other parameters: `model.replace(gamma=5.0)`."""
+        known = self.parameters()
+        for name in parameters:
+            if name not in known:
+                raise SpecError(f"{type(self).__name__} has no parameter '{name}'; it has: {', '.join(known)}")
+        return dataclasses.replace(self, **parameters)  # type: ignore[type-var]
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields of the dataclass and their values."""
+        if not dataclasses.is_dataclass(self) or "__dataclass_params__" not in type(self).__dict__:
+            raise SpecError(
+                f"{type(self).__name__} is no dataclass: write @dataclass(frozen=True, kw_only=True) above the class"
+            )
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """The same model with its array-valued parameters as tensors on a device and of a type."""
+        moved = {
+            name: torch.as_tensor(value).to(device, dtype)
+            for name, value in self.parameters().items()
+            if isinstance(value, (Tensor, np.ndarray)) and torch.as_tensor(value).is_floating_point()
+        }
+        return dataclasses.replace(self, **moved) if moved else self  # type: ignore[type-var]
+
+
+def as_view(kind: str, values: dict[str, Tensor]) -> View:
+    """A view made by hand, to call a model's functions outside a solver: as_view("state", {"k": k, "z": z})."""
+    return View(kind, values)

@@ -1,0 +1,142 @@
+"""The networks of the actor-critic solvers: smooth, in states scaled by their domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from econrl.functions import StateFunction
+from econrl.mdp import MDP
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Fully connected SiLU layers: smooth, so that a value's derivatives are; and linear far outside the data.
+
+    A tanh network goes flat there. A critic that sees no value in more capital beyond the domain tells the actor to
+    eat what lies inside it, and the error feeds on itself.
+    """
+    widths = [inputs, *hidden]
+    layers: list[nn.Module] = []
+    for a, b in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(a, b), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+
+
+class Features(nn.Module):
+    """States as a network sees them: the domain mapped to [-1, 1], Markov chains one-hot.
+
+    A positive state whose domain spans more than a factor of two comes in logarithms too: wealth, capital, cash on
+    hand.
+    """
+
+    def __init__(self, mdp: MDP):
+        super().__init__()
+        columns = {slot.name: slot.start for slot in mdp.state_slots}
+        self.chains = [(columns[c.name], len(c.matrix)) for c in mdp.chains]
+        held = {column for column, _ in self.chains}
+        self.plain = [c for c in range(mdp.S) if c not in held]
+        self.logs = [c for c in mdp.continuous if mdp.low[c] > 0 and mdp.high[c] > 2 * mdp.low[c]]
+        self.size = len(self.plain) + len(self.logs) + sum(n for _, n in self.chains)
+        low = torch.cat([mdp.low[self.plain], mdp.low[self.logs].log()])
+        high = torch.cat([mdp.high[self.plain], mdp.high[self.logs].log()])
+        self.register_buffer("middle", (low + high) / 2)
+        self.register_buffer("radius", torch.where(high > low, (high - low) / 2, 1.0))
+        self.register_buffer("smallest", mdp.low[self.logs] / 100)
+
+    def forward(self, s: Tensor) -> Tensor:
+        logs = s[..., self.logs].maximum(self.smallest).log()
+        parts = [(torch.cat([s[..., self.plain], logs], dim=-1) - self.middle) / self.radius]
+        for column, n in self.chains:
+            parts.append(torch.eye(n, dtype=s.dtype, device=s.device)[s[..., column].long()])
+        return torch.cat(parts, dim=-1)
+
+
+class Actor(StateFunction):
+    """pi(s): a network for u, put into the feasible set by the shares of `mdp.py`."""
+
+    def __init__(self, mdp: MDP, hidden: Sequence[int]):
+        super().__init__(mdp)
+        self.hidden = list(hidden)
+        self.features = Features(mdp)
+        self.body = mlp(self.features.size, hidden, mdp.A)
+
+    def describe(self) -> dict[str, Any]:
+        return {"hidden": self.hidden}
+
+    def forward(self, s: Tensor) -> Tensor:
+        return self.mdp.act(s, self.raw(s))
+
+    def raw(self, s: Tensor) -> Tensor:
+        return self.body(self.features(s))
+
+    def start_at(self, u: Tensor) -> None:
+        """Begin close to the constant u (A,): constant shares."""
+        last = self.body[-1]
+        with torch.no_grad():
+            last.weight.mul_(0.01)
+            last.bias.copy_(u)
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a critic: V = center + scale x, or, where values differ by orders of magnitude, V = sign e^x.
+
+    With constant relative risk aversion V is a power of wealth. Its logarithm is close to linear in the logarithm of
+    wealth, and an error in it is a relative error of V: the same in terms of consumption, rich or poor.
+    """
+
+    center: float = 0.0
+    scale: float = 1.0
+    sign: int = 0
+    """0 for the linear unit; else the sign of V everywhere."""
+
+    def value(self, x: Tensor) -> Tensor:
+        x = self.center + self.scale * x
+        return x if self.sign == 0 else self.sign * x.clamp(max=LARGEST_EXPONENT).exp()
+
+    def size(self, v: Tensor) -> Tensor:
+        """dV/dx at the value v: what one unit is worth there."""
+        return torch.full_like(v, self.scale) if self.sign == 0 else self.scale * v.detach().abs()
+
+
+LARGEST_EXPONENT = 80.0  # e^80 is near the largest number of single precision
+
+
+class ValueNetwork(StateFunction):
+    """V(s), as a network in the given units."""
+
+    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any]):
+        super().__init__(mdp)
+        self.hidden, self.units = list(hidden), Units(**units)
+        self.features = Features(mdp)
+        self.body = mlp(self.features.size, hidden, 1)
+
+    def describe(self) -> dict[str, Any]:
+        return {"hidden": self.hidden, "units": asdict(self.units)}
+
+    def forward(self, s: Tensor) -> Tensor:
+        return self.units.value(self.body(self.features(s)).squeeze(-1))
+
+
+class ActionValueNetwork(StateFunction):
+    """Q(s, u) of an action given as its unbounded u; called with the state alone, V(s) = Q(s, pi(s)) of its actor."""
+
+    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any], actor_hidden: Sequence[int]):
+        super().__init__(mdp)
+        self.hidden, self.units = list(hidden), Units(**units)
+        self.features = Features(mdp)
+        self.body = mlp(self.features.size + mdp.A, hidden, 1)
+        self.actor = Actor(mdp, actor_hidden)
+
+    def describe(self) -> dict[str, Any]:
+        return {"hidden": self.hidden, "units": asdict(self.units), "actor_hidden": self.actor.hidden}
+
+    def of(self, s: Tensor, u: Tensor) -> Tensor:
+        return self.units.value(self.body(torch.cat([self.features(s), u], dim=-1)).squeeze(-1))
+
+    def forward(self, s: Tensor) -> Tensor:
+        return self.of(s, self.actor.raw(s))

@@ -1,0 +1,119 @@
+"""What a solver returns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from econrl import saving, tables
+from econrl.accuracy import FINER, accuracy_table, samples
+from econrl.euler import Structure, find_structure
+from econrl.functions import StateFunction
+from econrl.mdp import MDP
+from econrl.model import Model
+from econrl.simulate import paths as simulated_paths
+
+
+class Solution:
+    """A solved model: its policy and value functions, tables, simulations and accuracy.
+
+    model       the model, with its parameters
+    training    DataFrame of the run: step, seconds, error (mean held-out Euler error; Bellman where there is none)
+    info        method, settings, seed, steps, seconds, converged, message, ...
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        policy: StateFunction,
+        value: StateFunction,
+        training: pd.DataFrame,
+        info: dict[str, Any],
+    ):
+        self.model, self.training, self.info = model, training, info
+        self.mdp = MDP(model, quadrature=FINER)
+        self._policy, self._value = policy.on(self.mdp), value.on(self.mdp)
+        self._structure: Structure | None = None
+
+    def __repr__(self) -> str:
+        error = self.training["error"].min() if len(self.training) else float("nan")
+        state = "converged" if self.info.get("converged") else "not converged"
+        return (
+            f"Solution({type(self.model).__name__} by {self.info['method']}, {self.info['steps']} steps, "
+            f"{self.info['seconds']:.0f} s, held-out error {error:.1e}, {state})"
+        )
+
+    @property
+    def structure(self) -> Structure:
+        """Which states are endogenous, and whether the model has an Euler equation."""
+        if self._structure is None:
+            self._structure = find_structure(self.mdp)
+        return self._structure
+
+    @torch.no_grad()
+    def policy(self, points: tables.Points) -> Any:
+        """Optimal actions at states given as a DataFrame, a dict of arrays, or a flat tensor (..., S); the same kind
+        comes back. Raises SpecError where a state is missing."""
+        return tables.write_actions(self.mdp, points, self._policy(tables.read_points(self.mdp, points)))
+
+    @torch.no_grad()
+    def value(self, points: tables.Points) -> Any:
+        """The policy's value at the given states: a tensor, or a Series for a DataFrame."""
+        return tables.write_value(points, self._value(tables.read_points(self.mdp, points)))
+
+    @torch.no_grad()
+    def policy_table(self, points: tables.Points | None = None) -> pd.DataFrame:
+        """States, actions, outcomes, reward and value; by default on a grid (up to three states) or on slices."""
+        s = tables.default_points(self.mdp) if points is None else tables.read_points(self.mdp, points)
+        table = tables.full_frame(self.mdp, s, self._policy(s))
+        return table.assign(value=self._value(s).numpy())
+
+    @torch.no_grad()
+    def simulate(self, periods: int = 200, paths: int = 1000, seed: int = 0) -> pd.DataFrame:
+        """A tidy table, a row for each path and period: states, actions, outcomes, reward, and whether the state lies
+        outside the domain that the model was solved on. A life cycle ends at its horizon."""
+        if self.mdp.horizon is not None:
+            periods = min(periods, self.mdp.horizon)
+        generator = torch.Generator().manual_seed(seed)
+        s, a = simulated_paths(self.mdp, self._policy, self.mdp.sample_initial(paths, generator), periods, generator)
+        s, a = s.transpose(0, 1).flatten(0, 1), a.transpose(0, 1).flatten(0, 1)
+        at = pd.MultiIndex.from_product([range(paths), range(periods)], names=["path", "period"]).to_frame(index=False)
+        table = pd.concat([at, tables.full_frame(self.mdp, s, a)], axis=1)
+        return table.assign(outside=(~self.mdp.inside(s)).numpy())
+
+    def accuracy(self, points: int = 10_000) -> pd.DataFrame:
+        """Error measures at states of its own simulation and of the box, none of which it was fitted to.
+
+        Columns: sample (ergodic, box), measure, unit (log10 or share), mean, p99, max. See `econrl.accuracy`.
+        """
+        with torch.no_grad():
+            states = samples(self.mdp, self._policy, points)
+        return self.accuracy_at(states)
+
+    def accuracy_at(self, states: dict[str, tuple[Tensor, float]]) -> pd.DataFrame:
+        """The same at given samples of states, so that several solutions can be measured at the same ones."""
+        return accuracy_table(self.mdp, self.structure, self._policy, self._value, states)
+
+    def plot(self) -> Any:
+        """A matplotlib figure: each action against each state, and the error over the run."""
+        from econrl.plots import plot_solution
+
+        return plot_solution(self)
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the solution to a new folder; raises SaveError where it exists, unless `overwrite`."""
+        with saving.new_folder(folder, overwrite) as fresh:
+            saving.write(fresh, self.model, self._policy, self._value, self.training, self.info)
+        return Path(folder)
+
+
+def load(folder: str | Path, model: Model | type[Model] | None = None) -> Solution:
+    """Read a saved solution. `model` is needed for a class that is neither in econrl.models nor imported yet.
+
+    Raises SaveError, with the reason, where the folder is damaged or belongs to another model or version.
+    """
+    return Solution(*saving.read(folder, model))

@@ -1,0 +1,182 @@
+"""The front door: solve a model by a method, or compare several."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+
+from econrl.accuracy import samples
+from econrl.check import check
+from econrl.errors import EconrlError, MethodError
+from econrl.expectation import Quadrature
+from econrl.mdp import MDP
+from econrl.model import Model
+from econrl.progress import Progress
+from econrl.solution import Solution
+from econrl.solvers import DDPG, METHODS
+from econrl.solvers.base import Method, Task
+
+
+def solve(
+    model: Model,
+    method: str | Method = "auto",
+    *,
+    steps: int | None = None,
+    time_limit: float | None = None,
+    tol: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool | None = None,
+) -> Solution:
+    """Solve a model.
+
+    model       an instance of a Model; it is checked first
+    method      "auto", a name of `econrl.METHODS`, or a method with its settings, DDPG(hidden=(128, 128))
+    steps       the budget: gradient steps of ddpg, sweeps of vi
+    time_limit  seconds for everything; it is turned into steps, which the solution reports, so that `steps=` repeats
+                the run bit for bit on the same machine
+    tol         stop once the mean held-out Euler error (Bellman error where there is none) is at most this
+    seed        of all random numbers
+    device      "auto" (CUDA where there is one), "cpu", "cuda"
+    progress    show the error while it runs; default: on a terminal
+
+    Returns the policy with the lowest error seen on held-out points. Ctrl-C returns the best so far.
+    Raises SpecError, MethodError or SolveError, each with what, where and what to do.
+    """
+    chosen = method_of(method)
+    warnings = check(model)
+    task = Task(model, device_of(device), seed, whole(steps), positive("time_limit", time_limit), positive("tol", tol))
+    mdp = MDP(model, task.device, chosen.dtype, Quadrature(nodes=chosen.nodes or Quadrature.nodes))
+    reason = chosen.refuse(mdp)
+    if reason is not None:
+        able = [name for name, cls in METHODS.items() if cls().refuse(mdp) is None]
+        raise MethodError(f"{chosen.name} cannot solve {type(model).__name__}: {reason}. Methods that can: {able}")
+    with Progress(task, chosen.name, progress) as shown, arithmetic(chosen):
+        for warning in warnings:
+            shown.say(f"warning: {warning}")
+        task.report = shown.row
+        result = chosen.run(mdp, task)
+        shown.say(result.message)
+    info = {
+        "method": chosen.name,
+        "settings": dataclasses.asdict(chosen),  # type: ignore[call-overload]
+        "steps": result.steps,
+        "seconds": task.elapsed(),
+        "seed": seed,
+        "device": str(task.device),
+        "time_limit": time_limit,
+        "tol": tol,
+        "converged": result.converged,
+        "message": result.message,
+        "warnings": warnings,
+        "torch": torch.__version__,
+    }
+    return Solution(model, result.policy, result.value, pd.DataFrame(result.log), info)
+
+
+def compare(
+    model: Model,
+    methods: Sequence[str | Method],
+    *,
+    steps: int | None = None,
+    time_limit: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool | None = None,
+    points: int = 10_000,
+) -> pd.DataFrame:
+    """Solve by several methods under one budget and measure them at the same states with the same shocks.
+
+    The ergodic sample pools equal shares of every solution's own simulation. One row a method and measure: method,
+    seconds, steps, sample, measure, unit, mean, p99, max; a method that failed has one row with its message.
+    """
+    solutions: dict[str, Solution] = {}
+    failed: list[dict[str, Any]] = []
+    for label, method in labelled(methods).items():
+        try:
+            solutions[label] = solve(
+                model, method, steps=steps, time_limit=time_limit, seed=seed, device=device, progress=progress
+            )
+        except EconrlError as error:
+            failed.append({"method": label, "message": str(error)})
+    common = pooled_samples(list(solutions.values()), points)
+    tables = []
+    for label, solution in solutions.items():
+        run = {"method": label, "seconds": solution.info["seconds"], "steps": solution.info["steps"]}
+        table = solution.accuracy_at(common).assign(**run, message=solution.info["message"])
+        tables.append(table[[*run, "sample", "measure", "unit", "mean", "p99", "max", "message"]])
+    return pd.concat([*tables, pd.DataFrame(failed)] if failed else tables, ignore_index=True)
+
+
+def labelled(methods: Sequence[str | Method]) -> dict[str, str | Method]:
+    """Each method under its name; a name that occurs again gets a number."""
+    labels: dict[str, str | Method] = {}
+    for method in methods:
+        name = method if isinstance(method, str) else method.name
+        count = sum(label.split("#")[0] == name for label in labels)
+        labels[name if count == 0 else f"{name}#{count + 1}"] = method
+    return labels
+
+
+@torch.no_grad()
+def pooled_samples(solutions: list[Solution], points: int) -> dict[str, Any]:
+    """The box, and equal shares of the solutions' own simulations."""
+    own = [samples(s.mdp, s._policy, points) for s in solutions]
+    if not own:
+        return {}
+    share = points // len(own)
+    states = torch.cat([sample["ergodic"][0][:: len(own)][:share] for sample in own])
+    return {"ergodic": (states, sum(sample["ergodic"][1] for sample in own) / len(own)), "box": own[0]["box"]}
+
+
+def method_of(method: str | Method) -> Method:
+    """A method by name, with its default settings; "auto" is ddpg with the known model (rung 2)."""
+    if isinstance(method, Method):
+        return method
+    if method == "auto":
+        return DDPG()
+    if method not in METHODS:
+        raise MethodError(f"unknown method '{method}'; there are: auto, {', '.join(METHODS)}")
+    return METHODS[method]()
+
+
+def device_of(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise MethodError(f"unknown device '{name}'; use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MethodError(f"device '{name}' was asked for, but torch finds no CUDA device; use cpu or auto")
+    return device
+
+
+def whole(steps: int | None) -> int | None:
+    if steps is not None and (steps != int(steps) or steps < 1):
+        raise MethodError(f"steps must be a whole number of at least 1, got {steps}")
+    return steps
+
+
+def positive(name: str, value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise MethodError(f"{name} must be positive, got {value}")
+    return value
+
+
+@contextlib.contextmanager
+def arithmetic(method: Method) -> Iterator[None]:
+    """The threads that a method runs best with, and no denormal numbers, which are slow; both as before afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(method.threads or threads)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)

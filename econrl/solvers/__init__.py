@@ -1,0 +1,9 @@
+"""The methods: one file, one method."""
+
+from econrl.solvers.base import Method
+from econrl.solvers.ddpg import DDPG
+from econrl.solvers.vi import VI
+
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (VI, DDPG)}
+
+__all__ = ["DDPG", "METHODS", "VI", "Method"]

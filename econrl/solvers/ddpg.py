@@ -1,0 +1,331 @@
+"""Deep deterministic policy gradient, and what knowing the model adds to it.
+
+The rungs of the ladder are settings of this one solver:
+
+    rung          critic's target                                    actor's gradient
+    0 sampled     r + beta Q'(s', pi'(s')), one s' from replay       through Q(s, a)
+    1 expected    r + sum_j w_j beta Q'(s'_j, pi'(s'_j))             through Q(s, a)
+    2 model       r + sum_j w_j beta V'(s'_j)                        through r(s, a) + sum_j w_j beta V'(f(s, a, e_j))
+
+Primes on functions are target networks. The critic sees an action as its unbounded u (see `mdp.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from econrl.accuracy import HeldOut
+from econrl.bellman import continuation, expected_value, lookahead
+from econrl.errors import MethodError, SolveError
+from econrl.euler import unit_of_marginal
+from econrl.mdp import MDP
+from econrl.networks import ActionValueNetwork, Actor, ValueNetwork
+from econrl.replay import Replay, Transitions
+from econrl.simulate import goes_on
+from econrl.solvers.base import Method, Result, Task, Tracker
+from econrl.solvers.start import find_start, lifetime_reward
+
+Function = Callable[[Tensor], Tensor]
+
+
+# Rungs 0 and 1: the critic judges actions
+
+
+def sampled_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
+    """y = r + beta V'(s') at the one next state that the environment showed (rung 0)."""
+    with torch.no_grad():
+        return batch.r + batch.beta * continuation(mdp, value, batch.s_next)
+
+
+def expected_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
+    """y = r + sum_j w_j beta V'(s'_j) for the states and actions of the replay (rung 1)."""
+    with torch.no_grad():
+        return lookahead(mdp, value, batch.s, mdp.act(batch.s, batch.u))
+
+
+def action_value_loss(Q: ActionValueNetwork, s: Tensor, u: Tensor, y: Tensor) -> Tensor:
+    """E[(Q(s, u) - y)^2], in the critic's units; the action comes from the replay and carries no gradient."""
+    assert y.shape == s.shape[:-1], "a column of targets would broadcast against a row of values"
+    return ((Q.of(s, u.detach()) - y) / Q.units.size(y)).square().mean()
+
+
+def actor_loss(Q: ActionValueNetwork, actor: Actor, s: Tensor) -> Tensor:
+    """-E[Q(s, pi(s))]."""
+    q = Q.of(s, actor.raw(s))
+    return -(q / Q.units.size(q)).mean()
+
+
+# Rung 2: the model judges actions
+
+
+def improve(mdp: MDP, V: ValueNetwork, actor: Actor, s: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The critic's target J(s) = r(s, pi(s)) + sum_j w_j beta V'(f(s, pi(s), e_j)), and the actor's way up.
+
+    Returns J (B,), its derivative J_s (B, S), and the gradient for the actor's parameters. That is the policy
+    gradient -E[J_a a_u u_theta] with J_a a_u in units of marginal utility: J_a is divided by its scale (`euler.py`),
+    a_u by its size. So rich and poor states count alike, and an actor near a bound, where a_u vanishes, is not stuck.
+    """
+    s = s.detach().requires_grad_()
+    u = actor.raw(s)
+    a = mdp.act(s, u)
+    a_nodes = a.unsqueeze(-2).expand(-1, len(mdp.nodes), -1)
+    J = mdp.reward(s, a) + expected_value(mdp, V, s, a_nodes)
+    J_s, J_a, future = torch.autograd.grad(J.sum(), [s, a, a_nodes], retain_graph=True)
+    ascent = J_a / unit_of_marginal(J_a - future.sum(dim=-2), future)
+    ascent = torch.where((u.abs() > LARGEST_U) & (ascent.sign() == u.sign()), 0.0, ascent)
+    gradient = torch.autograd.grad(u, list(actor.body.parameters()), grad_outputs=-ascent / len(s))
+    return J.detach(), J_s, list(gradient)
+
+
+def value_loss(V: ValueNetwork, s: Tensor, y: Tensor, y_s: Tensor, reach: Tensor, weight: float) -> Tensor:
+    """E[(V(s) - y)^2] + weight E|(V_s(s) - y_s) / size(y_s)|^2, in the critic's units; reach (S,) is half the domain.
+
+    The policy hangs on V_s, not on V, and the known model gives its target too. A network fitted to slopes as well
+    as levels needs far fewer points (Czarnecki et al. 2017, Sobolev training). Slopes are marginal utilities, whose
+    relative error is what a policy feels: hence size(y_s) = |y_s|, with a floor where they vanish.
+    """
+    s = s.detach().requires_grad_()
+    v = V(s)
+    assert v.shape == y.shape, "a column of targets would broadcast against a row of values"
+    (v_s,) = torch.autograd.grad(v.sum(), s, create_graph=True)
+    size = V.units.size(y)
+    to_units = reach / size.unsqueeze(-1)
+    slopes = (v_s - y_s) * to_units / torch.hypot(y_s * to_units, torch.full_like(y_s, SMALLEST_SLOPE))
+    return (((v - y) / size).square() + weight * slopes.square().sum(dim=-1)).mean()
+
+
+@dataclass(frozen=True)
+class DDPG(Method):
+    """Deep deterministic policy gradient (Lillicrap et al. 2016), with the economist's knowledge of r and f.
+
+    Rung 0 is the published algorithm; rungs 1 and 2 replace samples by expectations and the critic's opinion of an
+    action by the model's. See the table at the top of this file.
+    """
+
+    name = "ddpg"
+    dtype = torch.float32
+    threads = 1  # small networks: a second thread costs more than it brings
+
+    rung: int = 2
+    """How much of the model is used: 0 sampled, 1 expected, 2 model."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers of actor and critic."""
+    batch: int = 256
+    """States in a gradient step."""
+    actor_lr: float = 5e-3
+    """Adam's learning rate for the actor, annealed to zero."""
+    critic_lr: float = 5e-3
+    """Adam's learning rate for the critic, annealed to zero."""
+    tau: float = 0.1
+    """Weight of the online network in an update of its target; 1 is a hard copy."""
+    target_every: int = 1
+    """Gradient steps between two updates of the targets."""
+    slopes: float = 1.0
+    """Weight of the value's derivative in the critic's loss (rung 2)."""
+    noise: float = 0.5
+    """Standard deviation of exploration in the log-odds of an action's share: it respects bounds of any width."""
+    environments: int = 64
+    """Paths simulated in parallel; each makes one period a gradient step."""
+    episode: int = 100
+    """Periods after which a path begins anew at a random state; no end of the world, so targets bootstrap."""
+    capacity: int = 100_000
+    """Transitions that the replay buffer holds."""
+    nodes: int = 3
+    """Quadrature nodes a shock."""
+
+    def __post_init__(self) -> None:
+        if self.rung not in (0, 1, 2):
+            raise MethodError(f"ddpg has rungs 0 (sampled), 1 (expected) and 2 (model); got rung={self.rung!r}")
+
+    def run(self, mdp: MDP, task: Task) -> Result:
+        """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
+        tracker = Tracker(task, HeldOut(task.model, task.device))
+        steps = task.steps or self.plan(mdp, task, tracker)
+        learner = Learner(self, mdp, task)
+        every = max(steps // MEASUREMENTS, 1)
+        message, converged, step = "", False, 0
+        try:
+            for step in range(1, steps + 1):
+                learner.advance()
+                learner.update(1 - (step - 1) / steps)
+                if step % every == 0 or step == steps:
+                    learner.broken.raise_if_seen(learner.actor)
+                    converged = tracker.measure(step, learner.actor_target, learner.critic_target)
+                    if converged:
+                        break
+                    if task.remaining() <= 0 and step < steps:
+                        message = f"stopped by the time limit after {step} of {steps} planned steps"
+                        break
+        except KeyboardInterrupt:
+            message = f"interrupted after {step} of {steps} steps"
+        return tracker.result(step, converged, message)
+
+    def plan(self, mdp: MDP, task: Task, tracker: Tracker) -> int:
+        """How many steps fit into the time limit, from the speed of a learner that is then thrown away."""
+        if task.time_limit is None:
+            return DEFAULT_STEPS
+        trial = Learner(self, mdp, task)
+
+        def seconds(action: Callable[[], object], times: int) -> float:
+            action()
+            begun = time.perf_counter()
+            for _ in range(times):
+                action()
+            return (time.perf_counter() - begun) / times
+
+        def one_step() -> None:
+            trial.advance()
+            trial.update(1e-12)
+
+        for_step = seconds(one_step, 30)
+        for_measuring = seconds(lambda: tracker.held_out.error(trial.actor_target, trial.critic_target), 1)
+        left = 0.95 * task.remaining() - MEASUREMENTS * for_measuring
+        return max(int(left / for_step), MEASUREMENTS)
+
+
+START_STATES, START_STEPS = 1024, 300  # of the first fit of the value
+SMALLEST_SLOPE = 0.1  # in units of the critic over half the domain
+LARGEST_U = 10.0  # a share of 1 - 5e-5: beyond, little is gained, and the network would have to be steeper
+MEASUREMENTS = 40  # of the held-out error in a run
+DEFAULT_STEPS = 10_000
+
+
+class Learner:
+    """The state of a run: networks, targets, optimisers, replay, environments and random numbers."""
+
+    def __init__(self, method: DDPG, mdp: MDP, task: Task):
+        self.method, self.mdp = method, mdp
+        self.generator = task.generator(mdp.device)
+        torch.manual_seed(task.seed)
+        start = find_start(mdp, self.generator)
+        self.actor = Actor(mdp, method.hidden).to(mdp.device, mdp.dtype)
+        self.actor.start_at(start.u)
+        units = asdict(start.units)
+        self.critic: ValueNetwork | ActionValueNetwork
+        if method.rung == 2:
+            self.critic = ValueNetwork(mdp, method.hidden, units).to(mdp.device, mdp.dtype)
+        else:
+            self.critic = ActionValueNetwork(mdp, method.hidden, units, self.actor.hidden).to(mdp.device, mdp.dtype)
+            self.critic.actor = self.actor
+        self.critic_target = self.critic.on(mdp)
+        self.actor_target = self.actor.on(mdp) if method.rung == 2 else self.critic_target.actor
+        self.actor_optimiser = torch.optim.Adam(self.actor.body.parameters(), lr=method.actor_lr, fused=True)
+        self.critic_optimiser = torch.optim.Adam(self.critic.body.parameters(), lr=method.critic_lr, fused=True)
+
+        self.replay = Replay(method.capacity, mdp.S, mdp.A, mdp.low)
+        self.s = mdp.sample_box(method.environments, self.generator)
+        self.age = torch.randint(method.episode, (method.environments,), generator=self.generator, device=mdp.device)
+        self.reach = torch.zeros_like(mdp.low)
+        self.reach[mdp.continuous] = ((mdp.high - mdp.low) / 2)[mdp.continuous]
+        self.broken = Broken(mdp)
+        self.updates = 0
+        while len(self.replay) < method.batch:
+            self.advance()
+        if isinstance(self.critic, ValueNetwork):
+            self.fit_start(start.u)
+
+    def fit_start(self, u: Tensor) -> None:
+        """Fit V to the simulated lifetime reward of the constant shares, and to its derivative along the path."""
+        mdp, method = self.mdp, self.method
+        s = mdp.sample_box(START_STATES, self.generator).requires_grad_()
+        y = lifetime_reward(mdp, u.unsqueeze(0), s, self.generator).squeeze(0)
+        (y_s,) = torch.autograd.grad(y.sum(), s)
+        usable = y.isfinite() & y_s.isfinite().all(dim=-1)
+        s, y, y_s = s.detach()[usable], y.detach()[usable], y_s[usable]
+        if len(s) == 0:
+            return
+        for step in range(START_STEPS):
+            at = torch.randint(len(s), (method.batch,), generator=self.generator, device=s.device)
+            loss = value_loss(self.critic, s[at], y[at], y_s[at], self.reach, method.slopes)
+            descend(self.critic_optimiser, self.critic.body, loss, method.critic_lr * (1 - step / START_STEPS))
+        self.critic_target.load_state_dict(self.critic.state_dict())
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Every environment makes one step with a noisy action; the transitions go into the replay."""
+        mdp, s = self.mdp, self.s
+        u = self.actor.raw(s)
+        noise = torch.randn(u.shape, generator=self.generator, dtype=u.dtype, device=u.device)
+        u = u + self.method.noise * noise
+        a, e = mdp.act(s, u), mdp.sample_shocks(s, self.generator)
+        reached = mdp.transition(s, a, e)
+        self.replay.add(Transitions(s, u, mdp.reward(s, a), mdp.discount(s, a, e).expand(len(s)), reached))
+
+        # A path that is cut short has not ended: its last transition, with the state truly reached, is in the replay.
+        self.age += 1
+        keep = goes_on(mdp, reached) & (self.age < self.method.episode)
+        self.age *= keep
+        self.s = torch.where(keep.unsqueeze(-1), reached, mdp.sample_box(len(s), self.generator))
+
+    def update(self, rate: float) -> None:
+        """One gradient step of critic and actor, at a share `rate` of their learning rates, and of the targets."""
+        batch = self.replay.sample(self.method.batch, self.generator)
+        if isinstance(self.critic, ValueNetwork):
+            y = self.update_through_model(batch.s, rate)
+        else:
+            y = self.update_through_critic(batch, rate)
+        self.broken.watch(batch.s, y)
+        self.updates += 1
+        if self.updates % self.method.target_every == 0:
+            follow(self.critic_target.body, self.critic.body, self.method.tau)
+            follow(self.actor_target.body, self.actor.body, self.method.tau)
+
+    def update_through_model(self, s: Tensor, rate: float) -> Tensor:
+        method = self.method
+        y, y_s, gradient = improve(self.mdp, self.critic_target, self.actor, s)
+        loss = value_loss(self.critic, s, y, y_s, self.reach, method.slopes)
+        descend(self.critic_optimiser, self.critic.body, loss, method.critic_lr * rate)
+        step(self.actor_optimiser, self.actor.body, gradient, method.actor_lr * rate)
+        return y
+
+    def update_through_critic(self, batch: Transitions, rate: float) -> Tensor:
+        method = self.method
+        target = sampled_target if method.rung == 0 else expected_target
+        y = target(self.mdp, self.critic_target, batch)
+        loss = action_value_loss(self.critic, batch.s, batch.u, y)
+        descend(self.critic_optimiser, self.critic.body, loss, method.critic_lr * rate)
+        loss = actor_loss(self.critic, self.actor, batch.s)
+        descend(self.actor_optimiser, self.actor.body, loss, method.actor_lr * rate)
+        return y
+
+
+def descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, lr: float) -> None:
+    """One step down the loss, on this network's parameters alone."""
+    step(optimiser, network, torch.autograd.grad(loss, list(network.parameters())), lr)
+
+
+def step(optimiser: torch.optim.Optimizer, network: nn.Module, gradient: Sequence[Tensor], lr: float) -> None:
+    for parameter, g in zip(network.parameters(), gradient, strict=True):
+        parameter.grad = g
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    optimiser.step()
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
+    """target <- (1 - tau) target + tau online."""
+    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)
+
+
+class Broken:
+    """Remembers the first state at which a target was not finite, without making the device wait."""
+
+    def __init__(self, mdp: MDP):
+        self.mdp = mdp
+        self.seen = torch.zeros((), dtype=torch.bool, device=mdp.device)
+        self.state = torch.zeros_like(mdp.low)
+
+    def watch(self, s: Tensor, y: Tensor) -> None:
+        bad = ~y.isfinite()
+        self.state = torch.where(self.seen, self.state, s[bad.int().argmax()])
+        self.seen = self.seen | bad.any()
+
+    def raise_if_seen(self, policy: Function) -> None:
+        if self.seen:
+            raise SolveError(str(self.state))

@@ -1,0 +1,146 @@
+"""The variables that a spec declares, and the named views through which its functions read them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from econrl.errors import SpecError
+
+Bound = float | Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class State:
+    """A continuous state. `low` and `high` bound the domain that the model is solved on; they clamp nothing.
+
+    `size=None` is a scalar, read as a tensor of the batch's shape; `size=n` adds a last dimension of n.
+    """
+
+    name: str
+    low: float
+    high: float
+    size: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MarkovChain:
+    """A finite exogenous state: `values` has shape (n,) or (n, k), row i of `P` holds Prob(next = j | now = i).
+
+    Declared among the states. The spec reads its value; the expectation over it is exact; its transition is not
+    written by the model.
+    """
+
+    name: str
+    values: Any
+    P: Any
+
+    @property
+    def table(self) -> Tensor:
+        return torch.as_tensor(self.values, dtype=torch.float64)
+
+    @property
+    def size(self) -> int | None:
+        return self.table.shape[1] if self.table.ndim == 2 else None
+
+    @property
+    def matrix(self) -> Tensor:
+        return torch.as_tensor(self.P, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Action:
+    """A continuous action with low <= a <= high.
+
+    Each bound is a number, a function of the state, f(s), or of the state and the actions declared earlier,
+    f(s, a). Where a bound is infinite, `scale` is a typical size of the action.
+    """
+
+    name: str
+    low: Bound = -math.inf
+    high: Bound = math.inf
+    size: int | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`size` non-negative parts of a total; what they leave of it is unspent. `total`: a number, f(s) or f(s, a)."""
+
+    name: str
+    size: int
+    total: Bound = 1.0
+
+
+class View:
+    """Variables by name over one flat tensor: `s.k` has the batch's shape, plus (n,) for a vector variable."""
+
+    def __init__(self, kind: str, values: dict[str, Tensor]):
+        self._kind = kind
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        declared = ", ".join(n for n in self.__dict__ if not n.startswith("_")) or "none"
+        raise AttributeError(f"no {self._kind} is called '{name}' (declared so far: {declared})")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a variable lies in the flat tensor: columns start to stop."""
+
+    name: str
+    size: int | None
+    start: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + (self.size or 1)
+
+    @property
+    def columns(self) -> list[str]:
+        return [self.name] if self.size is None else [f"{self.name}[{i}]" for i in range(self.size)]
+
+    def read(self, flat: Tensor) -> Tensor:
+        return flat[..., self.start] if self.size is None else flat[..., self.start : self.stop]
+
+
+def slots(variables: Sequence[Any], width: Callable[[Any], int | None] = lambda v: v.size) -> list[Slot]:
+    """The variables of a declaration laid side by side, in order."""
+    laid, start = [], 0
+    for v in variables:
+        laid.append(Slot(v.name, width(v), start))
+        start = laid[-1].stop
+    return laid
+
+
+def flatten(layout: Sequence[Slot], values: dict[str, Tensor]) -> Tensor:
+    """The inverse of reading: named values, broadcast to one batch shape, as one flat tensor."""
+    parts = [values[v.name] if v.size is not None else values[v.name].unsqueeze(-1) for v in layout]
+    batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
+    return torch.cat([p.expand(*batch, p.shape[-1]) for p in parts], dim=-1)
+
+
+def evaluate_bound(bound: Bound, s: View, a: View) -> Tensor | float:
+    """A bound's value at (s, a); the function may take s alone."""
+    if not callable(bound):
+        return bound
+    return bound(s) if takes_state_only(bound) else bound(s, a)
+
+
+@functools.lru_cache
+def takes_state_only(bound: Callable) -> bool:
+    arguments = len(inspect.signature(bound).parameters)
+    if arguments not in (1, 2):
+        name = getattr(bound, "__qualname__", "it")
+        raise SpecError(f"a bound must be a number, f(s) or f(s, a); {name} takes {arguments} arguments")
+    return arguments == 1

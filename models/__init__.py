@@ -1,0 +1,19 @@
+"""The model zoo: one file, one model of the literature, each a spec that a user could have written."""
+
+from econrl.models.brock_mirman import BrockMirman
+from econrl.models.buffer_stock import BufferStock
+from econrl.models.growth import StochasticGrowth
+from econrl.models.investment import Investment
+from econrl.models.life_cycle import LifeCycle
+from econrl.models.linear_quadratic import LinearQuadratic
+from econrl.models.portfolio import Portfolio
+
+__all__ = [
+    "BrockMirman",
+    "BufferStock",
+    "Investment",
+    "LifeCycle",
+    "LinearQuadratic",
+    "Portfolio",
+    "StochasticGrowth",
+]

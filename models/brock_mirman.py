@@ -1,0 +1,63 @@
+"""Brock and Mirman (1972): stochastic growth with log utility and full depreciation, solved in closed form."""
+
+import math
+from dataclasses import dataclass
+
+from econrl import Action, Model, Normal, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrockMirman(Model):
+    """A planner splits output e^z k^alpha between consumption and next period's capital; z = ln productivity is iid.
+
+        V(k, z) = max_c ln c + beta E V(e^z k^alpha - c, z')
+
+    Optimal: k' = alpha beta e^z k^alpha, and V = A + B ln k + D z.
+
+    Source: Brock and Mirman (1972), "Optimal economic growth and uncertainty: the discounted case", J. Econ. Theory 4.
+    """
+
+    beta: float = 0.96  # discount factor
+    alpha: float = 0.36  # capital share
+    sigma: float = 0.1  # standard deviation of log productivity
+
+    @property
+    def k_ss(self):
+        return (self.alpha * self.beta) ** (1 / (1 - self.alpha))
+
+    def states(self):
+        return (
+            State("k", low=0.5 * self.k_ss, high=1.5 * self.k_ss),
+            State("z", low=-3 * self.sigma, high=3 * self.sigma),
+        )
+
+    def actions(self):
+        return Action("c", low=0.0, high=self.output)
+
+    def shocks(self):
+        return Normal("eps", std=self.sigma)
+
+    def output(self, s):
+        return s.z.exp() * s.k**self.alpha
+
+    def reward(self, s, a):
+        return a.c.log()
+
+    def transition(self, s, a, e):
+        return {"k": self.output(s) - a.c, "z": e.eps}
+
+    def outcomes(self, s, a):
+        return {"output": self.output(s), "investment": self.output(s) - a.c}
+
+    def steady_state(self):
+        return {"k": self.k_ss, "z": 0.0, "c": self.k_ss**self.alpha - self.k_ss}
+
+    def exact_policy(self, s):
+        return {"c": (1 - self.alpha * self.beta) * self.output(s)}
+
+    def exact_value(self, s):
+        ab = self.alpha * self.beta
+        D = 1 / (1 - ab)
+        B = self.alpha * D
+        A = (math.log(1 - ab) + self.beta * B * math.log(ab)) / (1 - self.beta)
+        return A + B * s.k.log() + D * s.z

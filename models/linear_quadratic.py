@@ -1,0 +1,77 @@
+"""The linear-quadratic regulator with Gaussian shocks, exact by the Riccati equation in any dimension."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from econrl import Action, Model, Normal, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearQuadratic(Model):
+    """n states, m controls, a stable law of motion drawn once from `seed`.
+
+        V(x) = max_u -(x'Rx + u'Qu) + beta E V(Ax + Bu + C eps)
+
+    Optimal: u = -F x, V = -x'Px - d, by the discounted Riccati equation.
+
+    Source: Ljungqvist and Sargent, "Recursive Macroeconomic Theory", chapter on linear-quadratic dynamic programming.
+    """
+
+    n: int = 2  # states
+    m: int = 1  # controls
+    beta: float = 0.95  # discount factor
+    radius: float = 0.95  # spectral radius of A
+    noise: float = 0.1  # standard deviation of each shock
+    seed: int = 0  # of the draw of A and B
+
+    @cached_property
+    def A(self):
+        draw = np.random.default_rng(self.seed).normal(size=(self.n, self.n))
+        return self.radius * draw / np.abs(np.linalg.eigvals(draw)).max()
+
+    @cached_property
+    def B(self):
+        draw = np.random.default_rng([self.seed, 1]).normal(size=(self.n, self.m))
+        return draw / np.sqrt(self.m)
+
+    @cached_property
+    def riccati(self):
+        """(P, F, d) of the optimal cost x'Px + d and the optimal rule u = -F x."""
+        from quantecon import LQ
+
+        C = self.noise * np.eye(self.n)
+        P, F, d = LQ(np.eye(self.m), np.eye(self.n), self.A, self.B, C, beta=self.beta).stationary_values()
+        return P, F, float(d)
+
+    def states(self):
+        return State("x", low=-1.0, high=1.0, size=self.n)
+
+    def actions(self):
+        return Action("u", size=self.m)
+
+    def shocks(self):
+        return Normal("eps", std=self.noise, size=self.n)
+
+    def reward(self, s, a):
+        return -(s.x**2).sum(-1) - (a.u**2).sum(-1)
+
+    def transition(self, s, a, e):
+        return {"x": times(self.A, s.x) + times(self.B, a.u) + e.eps}
+
+    def initial(self, n, generator):
+        return {"x": torch.zeros(n, self.n)}
+
+    def exact_policy(self, s):
+        return {"u": -times(self.riccati[1], s.x)}
+
+    def exact_value(self, s):
+        P, _, d = self.riccati
+        return -(times(P, s.x) * s.x).sum(-1) - d
+
+
+def times(matrix, x):
+    """Matrix times vector, for a batch of vectors x (..., n)."""
+    return x @ torch.as_tensor(matrix).to(x).T
