@@ -1,12 +1,13 @@
 """How accurate a policy is: error measures of any policy on any model, at states it was not fitted to.
 
 euler      the unit-free complementarity residual of the first-order conditions (`euler.py`)
+greedy     the same with the solution's own V_s as costate, where the model has no Euler equation
 bellman    |r(s, pi(s)) + E[beta V(s')] - V(s)| over the mean |V| of the sample
 policy     |pi(s) - pi*(s)| over the mean |pi*| of that action in the sample, where a closed form is known
 value      |V(s) - V*(s)| over the mean |V*| of the sample, where a closed form is known
 infeasible share of states at which an action breaks a bound, or reward or action is not finite
 outside    share of states that lie outside the domain
-restarted  share of periods in which a simulated path left the domain by a tenth of its width, and began anew
+restarted  share of periods in which a simulated path left the domain by half of its width, and began anew
 
 Samples: `ergodic`, the policy's own simulation, and `box`, uniform on the domain. Both use seeds of their own, so
 that no solver has seen them.
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from econrl.bellman import bellman_residual
-from econrl.euler import Structure, euler_residuals, find_structure
+from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.model import Model
@@ -48,16 +49,18 @@ class HeldOut:
         return torch.Generator(self.mdp.device).manual_seed(SELECTION_SEED)
 
     def error(self, policy: Any, value: Any) -> float:
-        """Mean Euler error, or Bellman error where there is no Euler equation; three quarters of the points from the
-        policy's own simulation, one from the box. Infinite where the policy breaks down."""
+        """Mean Euler error; where there is no Euler equation, the mean of greedy and Bellman errors, which test
+        optimality together. Three quarters of the points are the policy's own simulation, one quarter the box.
+        Infinite where the policy breaks down."""
         policy, value = policy.on(self.mdp), value.on(self.mdp)
         simulated, _ = ergodic_states(self.mdp, policy, self.points // 8, 6, 60, self._generator())
         s = torch.cat([simulated, self.box])
         if self.structure.exists:
-            residual = euler_residuals(self.mdp, self.structure, policy, s).abs()
+            residual = euler_residuals(self.mdp, self.structure, policy, s)
         else:
-            residual = relative(bellman_residual(self.mdp, policy, value, s), value(s))
-        error = float(residual.mean())
+            bellman = relative(bellman_residual(self.mdp, policy, value, s), value(s))
+            residual = torch.cat([greedy_residuals(self.mdp, policy, value, s), bellman.unsqueeze(-1)], dim=-1)
+        error = float(residual.abs().mean())
         return error if error == error else float("inf")
 
 
@@ -88,11 +91,11 @@ def samples(mdp: MDP, policy: Function, points: int) -> dict[str, tuple[Tensor, 
 
 def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s: Tensor) -> dict[str, Tensor]:
     """Absolute errors at each state, by name; several actions also one by one."""
-    measures = {}
     if structure.exists:
-        residuals = in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s).abs()
-        measures["euler"] = residuals.amax(dim=-1)
-        measures.update(by_action(mdp, "euler", residuals))
+        name, residuals = "euler", in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s).abs()
+    else:
+        name, residuals = "greedy", in_chunks(mdp, lambda s: greedy_residuals(mdp, policy, value, s), s).abs()
+    measures = {name: residuals.amax(dim=-1), **by_action(mdp, name, residuals)}
     v = value(s)
     measures["bellman"] = relative(in_chunks(mdp, lambda s: bellman_residual(mdp, policy, value, s), s), v)
     exact = mdp.exact_policy(s)

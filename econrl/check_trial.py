@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from econrl.diagnose import describe, named
 from econrl.errors import SpecError
 from econrl.mdp import MDP, is_bound
 from econrl.model import Model
@@ -76,24 +77,6 @@ def call(title: str, function: Callable, *views: View) -> Any:
                 f"{title} changes its argument '{name}' in place; compute a new value, x + y instead of x += y"
             )
     return result
-
-
-def named(view: View) -> dict[str, Tensor]:
-    return {name: value for name, value in vars(view).items() if not name.startswith("_")}
-
-
-def describe(mdp: MDP, s: Tensor, a: Tensor | None = None) -> str:
-    """One state, and action, in words: `state k = 0.93, z = 0.01; action c = 0.5`."""
-    text = "state " + ", ".join(f"{name} = {show(value)}" for name, value in named(mdp.state(s)).items())
-    if a is not None:
-        text += "; action " + ", ".join(f"{name} = {show(value)}" for name, value in named(mdp.actions(a)).items())
-    return text
-
-
-def show(value: Tensor) -> str:
-    if value.ndim == 0:
-        return f"{float(value):.5g}"
-    return "[" + ", ".join(show(v) for v in value[:5]) + (", ...]" if len(value) > 5 else "]")
 
 
 # The points

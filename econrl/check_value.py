@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.check_trial import Trial, attempt, describe, show
+from econrl.check_trial import Trial, attempt
+from econrl.diagnose import describe, show
 from econrl.errors import SpecError
 from econrl.mdp import is_bound
 from econrl.variables import Budget, MarkovChain, Slot, flatten

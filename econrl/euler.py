@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from econrl.bellman import continuation
 from econrl.mdp import MDP, is_bound
 from econrl.variables import Budget
 
@@ -95,16 +96,16 @@ def remainder(A: Tensor, B: Tensor, A_all: Tensor, B_all: Tensor) -> float:
     return float(gap.abs().max() / B_all.abs().max().clamp(min=1e-12))
 
 
-def condition(mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int = 1) -> tuple[Tensor, Tensor]:
-    """G(s) (B, A) in units of the reward, and its scale: |r_a|, or half of E|beta lambda' f_a| where that is larger.
+def condition(mdp: MDP, shadow_price: Function, policy: Function, s: Tensor) -> tuple[Tensor, Tensor]:
+    """G(s) = r_a + E[beta lambda' f_a] (B, A) in units of the reward, and what makes it unit-free (B, A).
 
-    `depth` is how many periods ahead a binding bound's multiplier G' is looked up; beyond, G' = 0.
+    `shadow_price` gives lambda (B, S) at states (B, S).
     """
     a = policy(s)
     a_ = a.unsqueeze(-2).expand(*a.shape[:-1], len(mdp.nodes), mdp.A)
     s_ = s.unsqueeze(-2)
     s_next = mdp.transition(s_, a_, mdp.nodes)
-    shadow = costate(mdp, structure, policy, s_next.flatten(0, -2), depth).reshape(s_next.shape)
+    shadow = shadow_price(s_next.flatten(0, -2)).reshape(s_next.shape)
     discounted = (mdp.weights(s) * mdp.discount(s_, a_, mdp.nodes)).unsqueeze(-1) * shadow
 
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
@@ -118,8 +119,11 @@ def unit_of_marginal(r_a: Tensor, future: Tensor) -> Tensor:
     return torch.maximum(r_a.abs(), future.abs().sum(dim=-2) / 2).clamp(min=1e-30)
 
 
-def costate(mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int) -> Tensor:
-    """lambda(s) (B, S), zero for exogenous states: the value of one more unit of each endogenous state."""
+def costate(mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int = 1) -> Tensor:
+    """lambda(s) (B, S), zero for exogenous states: the value of one more unit of each endogenous state.
+
+    `depth` is how many periods ahead a binding bound's multiplier G' is looked up; beyond, G' = 0.
+    """
     a = policy(s)
     if mdp.horizon is not None:
         # After the last period the state is worth the derivative of the terminal value, and there is no action.
@@ -173,7 +177,7 @@ def binding_multiplier(
     at_low, at_high, s_near, a_near = at_low[rows], at_high[rows], s[rows], a[rows]
     if not multiplier_matters(mdp, structure, s_near, a_near, at_low | at_high):
         return G
-    found, _ = condition(mdp, structure, policy, s_near, depth - 1)
+    found, _ = condition(mdp, lambda s: costate(mdp, structure, policy, s, depth - 1), policy, s_near)
     G[rows] = torch.where(at_high, found.clamp(min=0), 0) + torch.where(at_low, found.clamp(max=0), 0)
     return G
 
@@ -257,7 +261,15 @@ def project_on_simplex(x: Tensor) -> Tensor:
 
 def euler_residuals(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
     """The unit-free complementarity residual (B, A) of each action's first-order condition at the states s (B, S)."""
-    G, scale = condition(mdp, structure, policy, s)
+    G, scale = condition(mdp, lambda s: costate(mdp, structure, policy, s), policy, s)
+    return complementarity(mdp, G, scale, s, policy(s))
+
+
+def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
+    """The same with the value function's own derivative V_s in place of the costate: whether the policy is optimal for
+    its value. For models without an Euler equation; together with the Bellman residual it tests optimality."""
+    shadow_price = torch.func.grad(lambda s: continuation(mdp, value, s).sum())
+    G, scale = condition(mdp, shadow_price, policy, s)
     return complementarity(mdp, G, scale, s, policy(s))
 
 

@@ -66,6 +66,8 @@ class MDP:
             if kept
             for column in range(slot.start, slot.stop)
         ]
+        # Positive states whose domain spans more than a factor of two, as wealth does, are best measured in logarithms.
+        self.logarithmic = [c for c in self.continuous if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
         self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
         self.nodes, self._shock_weights = self._rule()
@@ -289,10 +291,15 @@ class MDP:
         return s
 
     def inside(self, s: Tensor, margin: float = 0.0) -> Tensor:
-        """Whether the continuous states lie in the domain, widened on each side by a share `margin` of it."""
+        """Whether the continuous states lie in the domain, widened on each side by a share `margin` of its width, in
+        logarithms for the states of `logarithmic`."""
+        room = margin * (self.high - self.low)
+        low, high = self.low - room, self.high + room
+        factor = (self.high[self.logarithmic] / self.low[self.logarithmic]) ** margin
+        low[self.logarithmic] = self.low[self.logarithmic] / factor
+        high[self.logarithmic] = self.high[self.logarithmic] * factor
         c = self.continuous
-        room = margin * (self.high[c] - self.low[c])
-        return ((s[..., c] >= self.low[c] - room) & (s[..., c] <= self.high[c] + room)).all(dim=-1)
+        return ((s[..., c] >= low[c]) & (s[..., c] <= high[c])).all(dim=-1)
 
 
 def is_bound(bound: Any) -> bool:

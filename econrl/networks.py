@@ -29,8 +29,8 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
 class Features(nn.Module):
     """States as a network sees them: the domain mapped to [-1, 1], Markov chains one-hot.
 
-    A positive state whose domain spans more than a factor of two comes in logarithms too: wealth, capital, cash on
-    hand.
+    The states of `mdp.logarithmic`, wealth and the like, come in logarithms too, in units of half an e-fold: the wider
+    their domain, the finer the network sees its low end, where bounds bind and marginal utility is steep.
     """
 
     def __init__(self, mdp: MDP):
@@ -38,18 +38,17 @@ class Features(nn.Module):
         columns = {slot.name: slot.start for slot in mdp.state_slots}
         self.chains = [(columns[c.name], len(c.matrix)) for c in mdp.chains]
         held = {column for column, _ in self.chains}
-        self.plain = [c for c in range(mdp.S) if c not in held]
-        self.logs = [c for c in mdp.continuous if mdp.low[c] > 0 and mdp.high[c] > 2 * mdp.low[c]]
+        self.plain, self.logs = [c for c in range(mdp.S) if c not in held], mdp.logarithmic
         self.size = len(self.plain) + len(self.logs) + sum(n for _, n in self.chains)
-        low = torch.cat([mdp.low[self.plain], mdp.low[self.logs].log()])
-        high = torch.cat([mdp.high[self.plain], mdp.high[self.logs].log()])
+        low, high = mdp.low[self.plain], mdp.high[self.plain]
         self.register_buffer("middle", (low + high) / 2)
         self.register_buffer("radius", torch.where(high > low, (high - low) / 2, 1.0))
         self.register_buffer("smallest", mdp.low[self.logs] / 100)
+        self.register_buffer("log_middle", (mdp.low[self.logs] * mdp.high[self.logs]).log() / 2)
 
     def forward(self, s: Tensor) -> Tensor:
         logs = s[..., self.logs].maximum(self.smallest).log()
-        parts = [(torch.cat([s[..., self.plain], logs], dim=-1) - self.middle) / self.radius]
+        parts = [(s[..., self.plain] - self.middle) / self.radius, 2 * (logs - self.log_middle)]
         for column, n in self.chains:
             parts.append(torch.eye(n, dtype=s.dtype, device=s.device)[s[..., column].long()])
         return torch.cat(parts, dim=-1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from econrl.mdp import MDP
 
 Function = Callable[[Tensor], Tensor]
-MARGIN = 0.1  # a path begins anew once it has left the domain by a tenth of its width: the solution says nothing there
+MARGIN = 0.5  # a path begins anew once it has left the domain by half of its width: a solution says nothing there
 
 
 def paths(mdp: MDP, policy: Function, s: Tensor, periods: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ class BufferStock(Model):
     replacement: float = 0.3  # income when unemployed
 
     def states(self):
-        return State("m", low=self.replacement, high=10.0)
+        return State("m", low=self.replacement, high=5.0)
 
     def actions(self):
         return Action("c", low=0.0, high=lambda s: s.m)

@@ -32,15 +32,15 @@ class Portfolio(Model):
     beta: float = 0.96  # discount factor
     gamma: float = 5.0  # relative risk aversion
     Rf: float = 1.02  # safe gross return
-    premium: float = 0.04  # average log risk premium; assets differ by up to a fifth of it
+    premium: float = 0.04  # average log risk premium; assets differ by up to a tenth of it
     sigma_market: float = 0.15  # standard deviation of the market factor
-    sigma_own: float = 0.1  # standard deviation of an asset's own factor
+    sigma_own: float = 0.15  # standard deviation of an asset's own factor
 
     @property
     def scenarios(self):
         """Gross returns (2(n+1), n) of the risky assets."""
         axes = np.sqrt(self.n + 1) * np.vstack([np.eye(self.n + 1), -np.eye(self.n + 1)])
-        premia = self.premium * np.linspace(0.8, 1.2, self.n) if self.n > 1 else np.array([self.premium])
+        premia = self.premium * np.linspace(0.9, 1.1, self.n) if self.n > 1 else np.array([self.premium])
         return self.Rf * np.exp(premia + self.sigma_market * axes[:, :1] + self.sigma_own * axes[:, 1:])
 
     def states(self):

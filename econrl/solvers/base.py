@@ -83,7 +83,7 @@ class Method:
     name: ClassVar[str]
     dtype: ClassVar[torch.dtype] = torch.float64
     threads: ClassVar[int | None] = None  # None: as many as torch takes
-    nodes: int  # quadrature nodes a shock, a setting of every method
+    nodes: int | None  # quadrature nodes a shock, a setting of every method
 
     def refuse(self, mdp: MDP) -> str | None:
         """Why this method cannot treat this model, or None."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from econrl.accuracy import HeldOut
 from econrl.bellman import continuation, expected_value, lookahead
+from econrl.diagnose import first_fault
 from econrl.errors import MethodError, SolveError
 from econrl.euler import unit_of_marginal
 from econrl.mdp import MDP
@@ -63,10 +64,10 @@ def actor_loss(Q: ActionValueNetwork, actor: Actor, s: Tensor) -> Tensor:
 # Rung 2: the model judges actions
 
 
-def improve(mdp: MDP, V: ValueNetwork, actor: Actor, s: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+def improve(mdp: MDP, V: ValueNetwork, actor: Actor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The critic's target J(s) = r(s, pi(s)) + sum_j w_j beta V'(f(s, pi(s), e_j)), and the actor's way up.
 
-    Returns J (B,), its derivative J_s (B, S), and the gradient for the actor's parameters. That is the policy
+    Returns pi(s), J (B,), its derivative J_s (B, S), and the gradient for the actor's parameters. That is the policy
     gradient -E[J_a a_u u_theta] with J_a a_u in units of marginal utility: J_a is divided by its scale (`euler.py`),
     a_u by its size. So rich and poor states count alike, and an actor near a bound, where a_u vanishes, is not stuck.
     """
@@ -79,7 +80,7 @@ def improve(mdp: MDP, V: ValueNetwork, actor: Actor, s: Tensor) -> tuple[Tensor,
     ascent = J_a / unit_of_marginal(J_a - future.sum(dim=-2), future)
     ascent = torch.where((u.abs() > LARGEST_U) & (ascent.sign() == u.sign()), 0.0, ascent)
     gradient = torch.autograd.grad(u, list(actor.body.parameters()), grad_outputs=-ascent / len(s))
-    return J.detach(), J_s, list(gradient)
+    return a.detach(), J.detach(), J_s, list(gradient)
 
 
 def value_loss(V: ValueNetwork, s: Tensor, y: Tensor, y_s: Tensor, reach: Tensor, weight: float) -> Tensor:
@@ -117,12 +118,13 @@ class DDPG(Method):
     """Widths of the hidden layers of actor and critic."""
     batch: int = 256
     """States in a gradient step."""
-    actor_lr: float = 5e-3
+    actor_lr: float = 2e-2
     """Adam's learning rate for the actor, annealed to zero."""
-    critic_lr: float = 5e-3
+    critic_lr: float = 2e-2
     """Adam's learning rate for the critic, annealed to zero."""
-    tau: float = 0.1
-    """Weight of the online network in an update of its target; 1 is a hard copy."""
+    tau: float = 0.5
+    """Weight of the online network in an update of its target, annealed to zero: the value first has to travel far,
+    then needs averaging. 1 is a hard copy, and is not annealed."""
     target_every: int = 1
     """Gradient steps between two updates of the targets."""
     slopes: float = 1.0
@@ -154,7 +156,7 @@ class DDPG(Method):
                 learner.advance()
                 learner.update(1 - (step - 1) / steps)
                 if step % every == 0 or step == steps:
-                    learner.broken.raise_if_seen(learner.actor)
+                    learner.broken.raise_if_seen(mdp)
                     converged = tracker.measure(step, learner.actor_target, learner.critic_target)
                     if converged:
                         break
@@ -222,7 +224,7 @@ class Learner:
         self.age = torch.randint(method.episode, (method.environments,), generator=self.generator, device=mdp.device)
         self.reach = torch.zeros_like(mdp.low)
         self.reach[mdp.continuous] = ((mdp.high - mdp.low) / 2)[mdp.continuous]
-        self.broken = Broken(mdp)
+        self.broken = Broken(mdp, method.batch)
         self.updates = 0
         while len(self.replay) < method.batch:
             self.advance()
@@ -266,32 +268,32 @@ class Learner:
         """One gradient step of critic and actor, at a share `rate` of their learning rates, and of the targets."""
         batch = self.replay.sample(self.method.batch, self.generator)
         if isinstance(self.critic, ValueNetwork):
-            y = self.update_through_model(batch.s, rate)
+            self.update_through_model(batch.s, rate)
         else:
-            y = self.update_through_critic(batch, rate)
-        self.broken.watch(batch.s, y)
+            self.update_through_critic(batch, rate)
         self.updates += 1
         if self.updates % self.method.target_every == 0:
-            follow(self.critic_target.body, self.critic.body, self.method.tau)
-            follow(self.actor_target.body, self.actor.body, self.method.tau)
+            tau = self.method.tau if self.method.tau == 1 else self.method.tau * rate
+            follow(self.critic_target.body, self.critic.body, tau)
+            follow(self.actor_target.body, self.actor.body, tau)
 
-    def update_through_model(self, s: Tensor, rate: float) -> Tensor:
+    def update_through_model(self, s: Tensor, rate: float) -> None:
         method = self.method
-        y, y_s, gradient = improve(self.mdp, self.critic_target, self.actor, s)
+        a, y, y_s, gradient = improve(self.mdp, self.critic_target, self.actor, s)
+        self.broken.watch(s, a, y)
         loss = value_loss(self.critic, s, y, y_s, self.reach, method.slopes)
         descend(self.critic_optimiser, self.critic.body, loss, method.critic_lr * rate)
         step(self.actor_optimiser, self.actor.body, gradient, method.actor_lr * rate)
-        return y
 
-    def update_through_critic(self, batch: Transitions, rate: float) -> Tensor:
+    def update_through_critic(self, batch: Transitions, rate: float) -> None:
         method = self.method
         target = sampled_target if method.rung == 0 else expected_target
         y = target(self.mdp, self.critic_target, batch)
+        self.broken.watch(batch.s, self.mdp.act(batch.s, batch.u), y)
         loss = action_value_loss(self.critic, batch.s, batch.u, y)
         descend(self.critic_optimiser, self.critic.body, loss, method.critic_lr * rate)
         loss = actor_loss(self.critic, self.actor, batch.s)
         descend(self.actor_optimiser, self.actor.body, loss, method.actor_lr * rate)
-        return y
 
 
 def descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, lr: float) -> None:
@@ -314,18 +316,25 @@ def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
 
 
 class Broken:
-    """Remembers the first state at which a target was not finite, without making the device wait."""
+    """Remembers the first batch with a target that is not finite, without making the device wait."""
 
-    def __init__(self, mdp: MDP):
-        self.mdp = mdp
+    def __init__(self, mdp: MDP, batch: int):
         self.seen = torch.zeros((), dtype=torch.bool, device=mdp.device)
-        self.state = torch.zeros_like(mdp.low)
+        self.states, self.actions = mdp.low.new_zeros(batch, mdp.S), mdp.low.new_zeros(batch, mdp.A)
 
-    def watch(self, s: Tensor, y: Tensor) -> None:
-        bad = ~y.isfinite()
-        self.state = torch.where(self.seen, self.state, s[bad.int().argmax()])
-        self.seen = self.seen | bad.any()
+    def watch(self, s: Tensor, a: Tensor, y: Tensor) -> None:
+        self.states = torch.where(self.seen, self.states, s)
+        self.actions = torch.where(self.seen, self.actions, a)
+        self.seen = self.seen | ~y.isfinite().all()
 
-    def raise_if_seen(self, policy: Function) -> None:
+    def raise_if_seen(self, mdp: MDP) -> None:
+        """Raises SolveError that names the model's function and the state, or says that the training diverged."""
         if self.seen:
-            raise SolveError(str(self.state))
+            fault = first_fault(mdp, self.states, self.actions)
+            name = type(mdp.model).__name__
+            raise SolveError(
+                f"{fault}. It was met while solving: mend the function, or the bounds that allow this state or action"
+                if fault
+                else f"ddpg diverged on {name}: the value is not finite. Lower the learning rates, or check that the "
+                "model's value is finite"
+            )

@@ -110,7 +110,7 @@ def derivatives(Q: Objective, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     basis = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
     columns = []
     for direction in basis:
-        g, column = torch.func.jvp(gradient, (u,), (direction.expand_as(u).contiguous(),))
+        g, column = torch.func.jvp(gradient, (u,), (direction.expand_as(u).contiguous(),))[:2]
         columns.append(column)
     H = torch.stack(columns, dim=-1)
     usable = g.isfinite().all(dim=-1) & H.isfinite().all(dim=-1).all(dim=-1)

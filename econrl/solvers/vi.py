@@ -25,12 +25,13 @@ from econrl.simulate import ergodic_states
 from econrl.solvers.base import Method, Result, Task, Tracker
 from econrl.solvers.maximise import best_candidate, better, candidates, evaluate, newton
 
-DEFAULT_POINTS = 4096  # in all
+DEFAULT_POINTS = 4096  # in all, or fewer where
+DEFAULT_WORK = 8_000_000  # would be exceeded: points x nodes x coefficients a query
 MOST_ON_A_LINE = 500
 CHUNK = {"cpu": 400_000, "cuda": 8_000_000}  # numbers gathered at once: states x nodes x coefficients a query
 COPIES = 16  # arrays of a chunk's size that second derivatives hold at their peak
 COARSE, COARSE_STEPS = 256, 6  # points a dimension, and iterations, of the grid that tells how far the states reach
-RARE = 0.002
+BEYOND = 1.5  # how far the grid reaches outside the domain, over how far a simulation was seen to
 PATIENCE = 25  # iterations without a new smallest change
 FIRST_LIMIT = 4.0  # of u in the policy that the iteration starts from: shares of 0.02 to 0.98
 
@@ -52,7 +53,7 @@ class VI(Method):
     name: ClassVar[str] = "vi"
 
     points: int | tuple[int, ...] | None = None
-    """Grid points of each continuous state; None: about 4,096 in all, at most 500 on a line."""
+    """Grid points of each continuous state; None: 4,096 in all (fewer if there are many nodes), at most 500 a state."""
     interpolation: str = "cubic"
     """cubic or linear."""
     spacing: float | tuple[float, ...] | None = None
@@ -84,12 +85,14 @@ class VI(Method):
         return recurse(iteration, task, tracker)
 
     def with_nodes(self, mdp: MDP, task: Task) -> MDP:
-        """The model with this method's quadrature: where a bound binds at some nodes, the default five are too few."""
+        """The model with this method's quadrature: where a bound binds at some nodes, the usual five are too few."""
+        if self.nodes is not None:
+            return mdp
         continuous = sum(shock.width for shock in mdp.shock_variables if not shock.discrete)
-        for nodes in (9, 7) if self.nodes is None else (self.nodes,):
+        for nodes in (9, 7):
             rule = Quadrature("gauss", nodes)
             few = nodes**continuous <= LARGEST_GAUSS
-            if self.nodes is not None or (few and len(rule.over(mdp.shock_variables)[0]) <= LARGEST_GAUSS):
+            if few and len(rule.over(mdp.shock_variables)[0]) <= LARGEST_GAUSS:
                 return MDP(task.model, mdp.device, mdp.dtype, rule)
         return mdp
 
@@ -110,9 +113,10 @@ class VI(Method):
             return [int(n) for n in each("points", self.points, d)]
         if self.interpolation not in BASIS:
             raise MethodError(f"unknown interpolation '{self.interpolation}'; there are: {', '.join(BASIS)}")
-        total = DEFAULT_POINTS / math.prod(len(P) for P in mdp.matrices)
-        fewest = FEWEST[self.interpolation]
-        return [min(max(int(total ** (1 / d) + 1e-9), fewest), MOST_ON_A_LINE)] * d
+        fewest, taps = FEWEST[self.interpolation], len(BASIS[self.interpolation])
+        total = min(DEFAULT_POINTS, DEFAULT_WORK / (len(mdp.nodes) * taps**d))
+        each_layer = total / math.prod(len(P) for P in mdp.matrices)
+        return [min(max(int(each_layer ** (1 / max(d, 1)) + 1e-9), fewest), MOST_ON_A_LINE)] * d
 
     def check_memory(self, mdp: MDP) -> None:
         """Raise SolveError, before anything is allocated, where the grid would not fit."""
@@ -235,8 +239,9 @@ class Iteration:
 
     def step_back(self, t: int) -> None:
         """Solve period t of a life cycle, given the value of t + 1."""
+        assert self.mdp.horizon is not None
         self.s = self.value.states(t)
-        self.u, self.v = self.improve(self.s, self.u if t < self.mdp.horizon - 1 else None, scan=True)
+        self.u, self.v = self.improve(self.s, self.u if t + 1 < self.mdp.horizon else None, scan=True)
         self.store(t)
 
     def store(self, period: int = 0) -> None:
@@ -325,8 +330,8 @@ def coarse_points(description: dict[str, Any]) -> list[int]:
 def visited_range(mdp: MDP, policy: GridPolicy, margin: float) -> tuple[Tensor, Tensor, Tensor]:
     """The least and the largest continuous states to cover, and the median of a simulation.
 
-    They cover the domain, the states that follow it, and those that a simulation visits but for a share RARE on each
-    side; at most `margin` outside the domain, and no nearer to zero than half of a positive lower bound.
+    They cover the domain, the states that follow it and those that a simulation visits, and half as far again beyond the
+    domain, for the simulations to come; at most `margin` outside, no nearer to zero than half a positive lower bound.
     """
     generator = torch.Generator(mdp.device).manual_seed(0)
     columns = mdp.continuous
@@ -336,10 +341,10 @@ def visited_range(mdp: MDP, policy: GridPolicy, margin: float) -> tuple[Tensor, 
     low, high = mdp.low[columns], mdp.high[columns]
     room = margin * (high - low)
     room_below = torch.where(low > 0, room.minimum(low / 2), room)
-    least = torch.minimum(after.amin(dim=0), visited.quantile(RARE, dim=0))
-    largest = torch.maximum(after.amax(dim=0), visited.quantile(1 - RARE, dim=0))
-    least = torch.nan_to_num(least).maximum(low - room_below).minimum(low)
-    largest = torch.nan_to_num(largest).minimum(high + room).maximum(high)
+    below = (low - torch.minimum(after.amin(dim=0), visited.amin(dim=0))).nan_to_num(nan=0.0)
+    above = (torch.maximum(after.amax(dim=0), visited.amax(dim=0)) - high).nan_to_num(nan=0.0)
+    least = low - (BEYOND * below.clamp(min=0)).minimum(room_below)
+    largest = high + (BEYOND * above.clamp(min=0)).minimum(room)
     return least, largest, visited.nanmedian(dim=0).values
 
 
@@ -396,8 +401,6 @@ def iterate(method: VI, it: Iteration, task: Task, tracker: Tracker) -> Result:
             if ends or state.out_of_time(step, time.perf_counter() - began):
                 break
     except KeyboardInterrupt:
-        if tracker.best is None:
-            raise
         state.message = f"interrupted after {step} iterations"
     if (state.converged or state.since >= PATIENCE) and it.evaluation(it.s, it.u).grows():
         raise SolveError(f"{type(it.mdp.model).__name__} has no finite value: what it discounts grows at least as fast")
@@ -406,6 +409,7 @@ def iterate(method: VI, it: Iteration, task: Task, tracker: Tracker) -> Result:
 
 def recurse(it: Iteration, task: Task, tracker: Tracker) -> Result:
     """Backward induction of a life cycle; the periods not reached get the policy of the last one solved."""
+    assert it.mdp.horizon is not None
     horizon, done, slowest, message = it.mdp.horizon, 0, 0.0, ""
     try:
         for t in reversed(range(horizon)):
@@ -419,23 +423,21 @@ def recurse(it: Iteration, task: Task, tracker: Tracker) -> Result:
             it.step_back(t)
             done, slowest = done + 1, max(slowest, time.perf_counter() - began)
     except KeyboardInterrupt:
-        if done == 0:
-            raise
         message = f"interrupted with {horizon - done} of {horizon} periods to go"
-    for t in range(horizon - done):
-        it.value.copy_period(horizon - done, t)
-        it.policy.copy_period(horizon - done, t)
-    tracker.measure(done, it.policy, it.value)
+    if done > 0:
+        for t in range(horizon - done):
+            it.value.copy_period(horizon - done, t)
+            it.policy.copy_period(horizon - done, t)
+        tracker.measure(done, it.policy, it.value)
     return outcome(it, tracker, done, done == horizon, message)
 
 
 def outcome(it: Iteration, tracker: Tracker, steps: int, converged: bool, message: str) -> Result:
     """The functions that converged; else the best measured. Where there is no Euler equation the measure is the Bellman
     error, which is low for any well evaluated policy, so that it must not overrule the iteration's own criterion."""
-    if converged or tracker.best is None:
+    if converged:
         return Result(it.policy, it.value, tracker.log, steps, converged, message)
-    _, _, policy, value = tracker.best
-    return Result(policy.on(it.mdp), value.on(it.mdp), tracker.log, steps, converged, message)
+    return tracker.result(steps, converged, message)
 
 
 def explain(it: Iteration, s: Tensor) -> str:

@@ -1,0 +1,33 @@
+# Four commands: make solve, make test, make lint, make bench. Each builds the environment in .venv when it is missing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: solve test lint bench clean
+
+solve: $(READY)
+	$(BIN)/econrl solve models/growth.py --method ddpg --time-limit 60 --out out/growth --overwrite
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/bench
+	$(BIN)/python replication/bench.py
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+.venv/bench: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[sb3]"
+	touch $@
+
+clean:
+	rm -rf .venv build out *.egg-info

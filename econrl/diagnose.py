@@ -1,0 +1,51 @@
+"""Where a model stops giving numbers, in words."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from econrl.mdp import MDP
+from econrl.variables import View
+
+
+def describe(mdp: MDP, s: Tensor, a: Tensor | None = None) -> str:
+    """One state, and action, in words: `state k = 0.93, z = 0.01; action c = 0.5`."""
+    text = "state " + ", ".join(f"{name} = {show(value)}" for name, value in named(mdp.state(s)).items())
+    if a is not None:
+        text += "; action " + ", ".join(f"{name} = {show(value)}" for name, value in named(mdp.actions(a)).items())
+    return text
+
+
+def named(view: View) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(view).items() if not name.startswith("_")}
+
+
+def show(value: Tensor) -> str:
+    if value.ndim == 0:
+        return f"{float(value):.5g}"
+    return "[" + ", ".join(show(v) for v in value[:5]) + (", ...]" if len(value) > 5 else "]")
+
+
+@torch.no_grad()
+def first_fault(mdp: MDP, s: Tensor, a: Tensor) -> str | None:
+    """Which function of the model is not finite at states s (B, S) and actions a (B, A), and where; None if all are."""
+    name = type(mdp.model).__name__
+    s_, a_ = s.unsqueeze(-2), a.unsqueeze(-2)
+    shape = (len(s), len(mdp.nodes))
+    results = {
+        "reward": mdp.reward(s, a),
+        "transition": mdp.transition(s_, a_, mdp.nodes).sum(dim=-1),
+        "discount": mdp.discount(s_, a_, mdp.nodes).expand(shape),
+    }
+    if not a.isfinite().all():
+        at = int((~a.isfinite()).any(dim=-1).int().argmax())
+        return f"{name}: an action, or one of its bounds, is not finite at {describe(mdp, s[at])}"
+    for function, values in results.items():
+        bad = ~values.reshape(len(s), -1).isfinite().all(dim=-1)
+        if bad.any():
+            at = int(bad.int().argmax())
+            value = values[at].flatten()
+            value = value[~value.isfinite()][0]
+            return f"{name}.{function} is {float(value)} at {describe(mdp, s[at], a[at])}"
+    return None

@@ -1,0 +1,145 @@
+"""Files and tables that a person reads: a solution's folder, and what the command line prints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from econrl import saving
+from econrl.errors import SaveError
+from econrl.solution import Solution
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+EXPORTED_PATHS = 100  # of simulation.csv: 200 periods each make a file of a few megabytes
+STATISTICS = ["mean", "p99", "max"]
+
+
+def export(
+    solution: Solution, folder: str | Path, overwrite: bool = False, accuracy: pd.DataFrame | None = None
+) -> Path:
+    """Write a saved solution with tables and a picture: policy.csv, simulation.csv, accuracy.csv and policy.png.
+
+    `accuracy` is what `solution.accuracy()` gave, to save its time. All of the folder appears at once, or nothing.
+    Raises SaveError where the folder exists, unless `overwrite`, and where it cannot be written.
+    """
+    tables = {
+        "policy.csv": solution.policy_table(),
+        "simulation.csv": solution.simulate(paths=EXPORTED_PATHS),
+        "accuracy.csv": solution.accuracy() if accuracy is None else accuracy,
+    }
+    with writing(folder), saving.new_folder(folder, overwrite) as fresh:
+        saving.write(fresh, solution.model, solution._policy, solution._value, solution.training, solution.info)
+        for name, table in tables.items():
+            table.to_csv(fresh / name, index=False)
+        solution.plot().savefig(fresh / "policy.png", dpi=150)
+    return Path(folder)
+
+
+def check_folder(folder: str | Path, overwrite: bool = False) -> None:
+    """Raise SaveError now where `export` could not write `folder` later; leaves everything as it was."""
+
+    class Tried(Exception):
+        pass
+
+    with contextlib.suppress(Tried), writing(folder), saving.new_folder(folder, overwrite):
+        raise Tried
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """A file to write that becomes `path` once it is complete. Raises SaveError as `check_file`."""
+    path = Path(path)
+    check_file(path, overwrite)
+    with writing(path):
+        handle, fresh = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
+        try:
+            yield Path(fresh)
+            os.chmod(fresh, 0o644)
+            os.replace(fresh, path)
+        finally:
+            Path(fresh).unlink(missing_ok=True)
+
+
+def check_file(path: str | Path, overwrite: bool = False) -> None:
+    """Make the folder of `path`; raise SaveError where the file exists, unless `overwrite`, or cannot be written."""
+    path = Path(path)
+    if path.is_dir():
+        raise SaveError(f"'{path}' is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise SaveError(f"'{path}' exists; nothing was written. Choose another file, or ask to overwrite it")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise SaveError(f"cannot write to '{path}': its folder is read-only")
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """What the file system refuses (a full disk, no permission) is a SaveError."""
+    try:
+        yield
+    except OSError as error:
+        raise SaveError(f"cannot write to '{path}': {error.strerror or error}") from error
+
+
+# Tables for a terminal
+
+
+def accuracy_text(table: pd.DataFrame) -> Table:
+    """A row for each sample and measure of `Solution.accuracy`."""
+    shown = new_table(["sample", "measure"], STATISTICS, "errors as log10, shares in percent")
+    for row in table.to_dict("records"):
+        shown.add_row(row["sample"], row["measure"], *(number(row[x], row["unit"]) for x in STATISTICS))
+    return shown
+
+
+def comparison_text(table: pd.DataFrame) -> Table:
+    """A row for each method of `compare`: the optimality error of its policy on both samples, and what it cost."""
+    samples = ("ergodic", "box")
+    columns = [f"{sample}\n{x}" for sample in samples for x in STATISTICS]
+    shown = new_table(["method", "measure"], [*columns, "seconds", "steps"], "errors as log10")
+    errors = table[table["measure"].isin(["euler", "greedy"])]
+    for method, rows in errors.groupby("method", sort=False):
+        by_sample = {row["sample"]: row for row in rows.to_dict("records")}
+        run = by_sample["ergodic"]
+        cells = [number(by_sample[sample][x]) for sample in samples for x in STATISTICS]
+        shown.add_row(str(method), run["measure"], *cells, f"{run['seconds']:.1f}", f"{run['steps']:,.0f}")
+    return shown
+
+
+def moments_text(simulation: pd.DataFrame) -> Table:
+    """Mean and standard deviation of every column of `Solution.simulate`."""
+    shown = new_table(["variable"], ["mean", "std"], f"{len(simulation):,} simulated states")
+    values = simulation.drop(columns=["path", "period", "outside"])
+    for name in values:
+        shown.add_row(str(name), f"{values[name].mean():.5g}", f"{values[name].std():.5g}")
+    shown.add_row("outside the domain", number(simulation["outside"].mean(), "share"), "")
+    return shown
+
+
+def new_table(words: list[str], numbers: list[str], caption: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE, caption=caption, caption_justify="left", pad_edge=False)
+    for name in words:
+        shown.add_column(name, no_wrap=True)
+    for name in numbers:
+        shown.add_column(name, justify="right")
+    return shown
+
+
+def number(x: float, unit: str = "log10") -> str:
+    """Two decimals; a share in percent; nothing where there is no number."""
+    if x != x:
+        return ""
+    return f"{x:.2%}" if unit == "share" else f"{x:.2f}"

@@ -1,0 +1,234 @@
+"""What econrl reaches, and in what time: one table, with each target beside the figure measured.
+
+Every row is a full `solve` (checks, start, training, measurement) under a time limit, for several seeds; the worst of
+them is printed. Errors are log10, on states of the policy's own simulation that no solver has seen; where a closed form
+is known the policy's mean error relative to it is given. The library stable-baselines3 is run on the same model, in the
+same units, with the same network and batch.
+
+    python replication/bench.py             everything, about an hour
+    python replication/bench.py --fast      a tenth of the time for each row, one seed, no targets
+    python replication/bench.py growth      only the rows whose name holds a word
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+import econrl
+from econrl.models import BrockMirman, BufferStock, Investment, LinearQuadratic, Portfolio, StochasticGrowth
+from econrl.solution import Solution
+
+OUT = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a model, a method, seconds, and what it must reach (log10)."""
+
+    name: str
+    model: econrl.Model
+    method: econrl.VI | econrl.DDPG
+    seconds: float
+    measure: str = "euler"
+    mean: float = float("nan")
+    max: float = float("nan")
+
+
+HALF_PERCENT, ONE_PERCENT = np.log10(0.005), -2.0
+
+ROWS = [
+    Row("growth, vi", StochasticGrowth(), econrl.VI(), 60, mean=-4.5, max=-3.5),
+    Row("growth, ddpg rung 0", StochasticGrowth(), econrl.DDPG(rung=0), 120, mean=-2.0),
+    Row("growth, ddpg rung 1", StochasticGrowth(), econrl.DDPG(rung=1), 120),
+    Row("growth, ddpg rung 2", StochasticGrowth(), econrl.DDPG(), 60, mean=-3.5, max=-2.5),
+    Row("buffer_stock, vi", BufferStock(), econrl.VI(), 120),
+    Row("buffer_stock, ddpg rung 2", BufferStock(), econrl.DDPG(), 120, mean=-3.0),
+    Row("brock_mirman, ddpg rung 2", BrockMirman(), econrl.DDPG(), 60, "policy", mean=HALF_PERCENT),
+    Row("portfolio, ddpg rung 2", Portfolio(), econrl.DDPG(), 60, "policy", mean=HALF_PERCENT),
+    Row(
+        "investment (exact case), ddpg rung 2",
+        Investment(theta=1.0, rho=0.0, productivity=1.01),
+        econrl.DDPG(),
+        60,
+        "policy",
+        mean=HALF_PERCENT,
+    ),
+    Row(
+        "linear_quadratic 6x2, ddpg rung 2",
+        LinearQuadratic(n=6, m=2),
+        econrl.DDPG(),
+        120,
+        "policy",
+        mean=ONE_PERCENT,
+    ),
+]
+
+
+def measured(row: Row, seed: int, share: float) -> dict[str, object]:
+    """Solve once and measure, on the policy's own simulation and on the box."""
+    solution = econrl.solve(row.model, row.method, time_limit=share * row.seconds, seed=seed, progress=False)
+    table = solution.accuracy().set_index(["sample", "measure"])
+    return {
+        "name": row.name,
+        "seed": seed,
+        "limit": share * row.seconds,
+        "seconds": solution.info["seconds"],
+        "steps": solution.info["steps"],
+        "measure": row.measure,
+        "mean": table.loc[("ergodic", row.measure), "mean"],
+        "max": table.loc[("ergodic", row.measure), "max"],
+        "box mean": table.loc[("box", row.measure), "mean"],
+        "target mean": row.mean,
+        "target max": row.max,
+    }
+
+
+def sb3_policy(algorithm: str, model: econrl.Model, seconds: float, seed: int) -> tuple[Callable, int, float]:
+    """Train stable-baselines3's DDPG or TD3 (64x64, batch 256, one gradient step a period); its policy as a function of
+    flat states, its gradient steps and the seconds they took.
+
+    It gets the help that econrl gives itself: states scaled by the domain, actions in log-odds of the share around the
+    best constant share, rewards in units of their spread.
+    """
+    import gymnasium
+    import stable_baselines3
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.noise import NormalActionNoise
+
+    from econrl.mdp import MDP
+    from econrl.solvers.start import find_start
+
+    mdp = MDP(model)
+    start = find_start(mdp, torch.Generator().manual_seed(seed))
+    middle, radius = ((mdp.high + mdp.low) / 2).numpy(), ((mdp.high - mdp.low) / 2).numpy()
+    typical = mdp.reward(s := mdp.sample_box(1000, torch.Generator().manual_seed(0)), mdp.act(s, start.u))
+
+    class Environment(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.S,), np.float32)
+        action_space = gymnasium.spaces.Box(-1.0, 1.0, (mdp.A,), np.float32)
+
+        def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+            super().reset(seed=seed)
+            self.generator = torch.Generator().manual_seed(int(self.np_random.integers(2**31)))
+            self.s, self.age = mdp.sample_box(1, self.generator), 0
+            return self.seen(), {}
+
+        def seen(self) -> np.ndarray:
+            return ((self.s[0].numpy() - middle) / radius).astype(np.float32)
+
+        def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+            a = mdp.act(self.s, start.u + 2 * mdp.tensor(action))
+            r = float((mdp.reward(self.s, a) - typical.mean()) / typical.std())
+            self.s = mdp.transition(self.s, a, mdp.sample_shocks(self.s, self.generator))
+            self.age += 1
+            return self.seen(), r, False, self.age >= 100 or not bool(mdp.inside(self.s, 0.1)), {}
+
+    class Clock(BaseCallback):
+        def _on_step(self) -> bool:
+            return time.perf_counter() - begun < seconds
+
+    torch.manual_seed(seed)
+    learner = getattr(stable_baselines3, algorithm)(
+        "MlpPolicy",
+        Environment(),
+        policy_kwargs={"net_arch": [64, 64]},
+        batch_size=256,
+        train_freq=1,
+        gradient_steps=1,
+        gamma=model.beta,
+        action_noise=NormalActionNoise(np.zeros(mdp.A), 0.1 * np.ones(mdp.A)),
+        seed=seed,
+        device="cpu",
+    )
+    begun = time.perf_counter()
+    learner.learn(10**9, callback=Clock())
+    spent = time.perf_counter() - begun
+
+    def policy(s: torch.Tensor) -> torch.Tensor:
+        flat = s.reshape(-1, mdp.S)
+        seen = ((flat - mdp.tensor(middle)) / mdp.tensor(radius)).float()
+        with torch.no_grad():
+            action = learner.actor(seen).clamp(-1, 1).double()
+        return mdp.act(flat, start.u + 2 * action).reshape(*s.shape[:-1], mdp.A)
+
+    return policy, learner._n_updates, spent
+
+
+def measured_sb3(algorithm: str, seconds: float, seed: int) -> dict[str, object]:
+    from econrl.accuracy import FINER, REPORTED_SEED
+    from econrl.euler import euler_residuals, find_structure
+    from econrl.mdp import MDP
+    from econrl.simulate import ergodic_states
+
+    model = StochasticGrowth()
+    policy, steps, spent = sb3_policy(algorithm, model, seconds, seed)
+    mdp = MDP(model, quadrature=FINER)
+    states, _ = ergodic_states(mdp, policy, 100, 100, 200, torch.Generator().manual_seed(REPORTED_SEED))
+    errors = euler_residuals(mdp, find_structure(mdp), policy, states).abs()
+    return {
+        "name": f"growth, stable-baselines3 {algorithm}",
+        "seed": seed,
+        "limit": seconds,
+        "seconds": spent,
+        "steps": steps,
+        "measure": "euler",
+        "mean": float(errors.mean().log10()),
+        "max": float(errors.max().log10()),
+    }
+
+
+def worst(runs: pd.DataFrame) -> pd.DataFrame:
+    """One line a row of the table: the worst of its seeds, beside its targets."""
+    lines = []
+    for name, group in runs.groupby("name", sort=False):
+        line = {"model, method": name, "seeds": len(group), "limit": group["limit"].iloc[0]}
+        line |= {"seconds": group["seconds"].max(), "steps/s": (group["steps"] / group["seconds"]).median()}
+        line |= {"measure": group["measure"].iloc[0], "mean": group["mean"].max(), "max": group["max"].max()}
+        for column in ("mean", "max"):
+            target = group[f"target {column}"].iloc[0] if f"target {column}" in group else float("nan")
+            verdict = "" if np.isnan(target) else f"{'met' if line[column] <= target else 'MISSED'} (<= {target:.1f})"
+            line[f"{column} target"] = verdict
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="*", help="only rows whose name holds one of these")
+    parser.add_argument("--fast", action="store_true", help="a tenth of the time, one seed")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    share, seeds = (0.1, [0]) if options.fast else (1.0, range(options.seeds))
+    torch.set_num_threads(1)
+
+    wanted = lambda name: not options.words or any(word in name for word in options.words)  # noqa: E731
+    tasks: list[Callable[[], dict[str, object]]] = []
+    for row in (row for row in ROWS if wanted(row.name)):
+        tasks += [lambda row=row, seed=seed: measured(row, seed, share) for seed in seeds]  # type: ignore[misc]
+    for algorithm in (a for a in ("DDPG", "TD3") if wanted(f"growth, stable-baselines3 {a}")):
+        tasks += [lambda a=algorithm, seed=seed: measured_sb3(a, share * 150, seed) for seed in seeds]  # type: ignore[misc]
+
+    runs = []
+    OUT.mkdir(exist_ok=True)
+    for task in tasks:
+        runs.append(task())
+        print({k: round(v, 2) if isinstance(v, float) else v for k, v in runs[-1].items()}, flush=True)
+        pd.DataFrame(runs).to_csv(OUT / "bench_runs.csv", index=False)
+    table = worst(pd.DataFrame(runs))
+    table.to_csv(OUT / "bench.csv", index=False)
+    machine = f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}, econrl on CPU"
+    print(f"\nWorst of the seeds; errors log10 on the ergodic set, held out. {machine}\n")
+    print(table.round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
