@@ -129,9 +129,11 @@ def check(model: ModelText, parameters: Parameters = None) -> None:
     spec = read_model(model, parameters)
     warnings = econrl.check(spec)
     say(f"{type(spec).__name__}: ok")
+    parameters_text = [f"{name}={value}" for name, value in spec.parameters().items()]
     for title, texts in zip(("states", "actions", "shocks"), variables(spec), strict=True):
-        say(f"  {title:8} {', '.join(texts) or 'none'}")
-    say(f"  horizon  {'infinite' if spec.horizon is None else f'{spec.horizon} periods'}")
+        say(f"  {title:10} {', '.join(texts) or 'none'}")
+    say(f"  horizon    {'infinite' if spec.horizon is None else f'{spec.horizon} periods'}")
+    say(f"  parameters {', '.join(parameters_text)}")
     for warning in warnings:
         say(f"warning: {warning}")
 
@@ -193,7 +195,7 @@ def solve(
     """
     spec, chosen = read_model(model, parameters), read_method(method, option)
     folder = out or Path("out") / f"{stem(type(spec))}-{chosen.name}"
-    report.check_folder(folder, overwrite)
+    saving.check_new_folder(folder, overwrite)
     saving.parameters_json(spec)  # raises where a parameter could not be saved
     solution = econrl.solve(
         spec, chosen, steps=steps, time_limit=time_limit, tol=tol, seed=seed, device=device, progress=not quiet

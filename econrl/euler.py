@@ -23,7 +23,7 @@ from torch import Tensor
 
 from econrl.bellman import continuation
 from econrl.mdp import MDP, is_bound
-from econrl.variables import Budget
+from econrl.variables import Action, Budget
 
 Function = Callable[[Tensor], Tensor]
 NEAR_BOUND = 0.01  # shares this close to a bound count as possibly binding
@@ -187,13 +187,12 @@ def near_bounds(mdp: MDP, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     y = mdp.shares(s, a)
     low, high = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
     for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
-        part = y[..., slot.start : slot.stop]
-        budget = isinstance(v, Budget)
-        if budget or is_bound(v.low):
-            low[..., slot.start : slot.stop] = part < NEAR_BOUND
-        if not budget and is_bound(v.high):
-            distance = 1 - part if is_bound(v.low) else part
-            high[..., slot.start : slot.stop] = distance < NEAR_BOUND
+        part = slice(slot.start, slot.stop)
+        if isinstance(v, Budget) or is_bound(v.low):
+            low[..., part] = y[..., part] < NEAR_BOUND
+        if isinstance(v, Action) and is_bound(v.high):
+            distance = 1 - y[..., part] if is_bound(v.low) else y[..., part]
+            high[..., part] = distance < NEAR_BOUND
     return low, high
 
 

@@ -80,7 +80,7 @@ def import_file(path: Path) -> ModuleType:
         return imported
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
-    name = path.stem if path.stem not in sys.modules else f"{path.stem}_of_{path.parent.name}_{abs(hash(path))}"
+    name = path.stem if path.stem not in sys.modules else str(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

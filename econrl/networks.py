@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,8 +31,14 @@ class Features(nn.Module):
     """States as a network sees them: the domain mapped to [-1, 1], Markov chains one-hot.
 
     The states of `mdp.logarithmic`, wealth and the like, come in logarithms too, in units of half an e-fold: the wider
-    their domain, the finer the network sees its low end, where bounds bind and marginal utility is steep.
+    their domain, the finer the network sees its low end, where bounds bind and marginal utility is steep. So does the
+    remaining life, T - t, since the last periods differ most from one another.
     """
+
+    middle: Tensor
+    radius: Tensor
+    smallest: Tensor
+    log_middle: Tensor
 
     def __init__(self, mdp: MDP):
         super().__init__()
@@ -39,7 +46,8 @@ class Features(nn.Module):
         self.chains = [(columns[c.name], len(c.matrix)) for c in mdp.chains]
         held = {column for column, _ in self.chains}
         self.plain, self.logs = [c for c in range(mdp.S) if c not in held], mdp.logarithmic
-        self.size = len(self.plain) + len(self.logs) + sum(n for _, n in self.chains)
+        self.horizon = mdp.horizon
+        self.size = len(self.plain) + len(self.logs) + (self.horizon is not None) + sum(n for _, n in self.chains)
         low, high = mdp.low[self.plain], mdp.high[self.plain]
         self.register_buffer("middle", (low + high) / 2)
         self.register_buffer("radius", torch.where(high > low, (high - low) / 2, 1.0))
@@ -49,6 +57,9 @@ class Features(nn.Module):
     def forward(self, s: Tensor) -> Tensor:
         logs = s[..., self.logs].maximum(self.smallest).log()
         parts = [(s[..., self.plain] - self.middle) / self.radius, 2 * (logs - self.log_middle)]
+        if self.horizon is not None:
+            remaining = (self.horizon - s[..., -1:]).clamp(min=0.5)
+            parts.append(2 * remaining.log() - math.log(self.horizon))
         for column, n in self.chains:
             parts.append(torch.eye(n, dtype=s.dtype, device=s.device)[s[..., column].long()])
         return torch.cat(parts, dim=-1)
@@ -75,6 +86,7 @@ class Actor(StateFunction):
     def start_at(self, u: Tensor) -> None:
         """Begin close to the constant u (A,): constant shares."""
         last = self.body[-1]
+        assert isinstance(last, nn.Linear)
         with torch.no_grad():
             last.weight.mul_(0.01)
             last.bias.copy_(u)

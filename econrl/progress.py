@@ -22,7 +22,7 @@ class Progress:
         if self.shown:
             from rich.console import Console
 
-            self.console = Console(stderr=True, highlight=False)
+            self.console = Console(stderr=True, highlight=False, markup=False)
             self.status = self.console.status(f"{self.method}: starting") if self.on_terminal else None
             if self.status:
                 self.status.start()

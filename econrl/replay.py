@@ -22,6 +22,12 @@ class Transitions:
 class Replay(nn.Module):
     """Keeps the last `capacity` transitions; sampling is uniform over those present."""
 
+    s: Tensor
+    u: Tensor
+    r: Tensor
+    beta: Tensor
+    s_next: Tensor
+
     def __init__(self, capacity: int, states: int, actions: int, like: Tensor):
         super().__init__()
         shapes = {"s": (states,), "u": (actions,), "r": (), "beta": (), "s_next": (states,)}

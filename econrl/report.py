@@ -35,22 +35,12 @@ def export(
         "simulation.csv": solution.simulate(paths=EXPORTED_PATHS),
         "accuracy.csv": solution.accuracy() if accuracy is None else accuracy,
     }
-    with writing(folder), saving.new_folder(folder, overwrite) as fresh:
+    with saving.new_folder(folder, overwrite) as fresh:
         saving.write(fresh, solution.model, solution._policy, solution._value, solution.training, solution.info)
         for name, table in tables.items():
             table.to_csv(fresh / name, index=False)
         solution.plot().savefig(fresh / "policy.png", dpi=150)
     return Path(folder)
-
-
-def check_folder(folder: str | Path, overwrite: bool = False) -> None:
-    """Raise SaveError now where `export` could not write `folder` later; leaves everything as it was."""
-
-    class Tried(Exception):
-        pass
-
-    with contextlib.suppress(Tried), writing(folder), saving.new_folder(folder, overwrite):
-        raise Tried
 
 
 @contextlib.contextmanager
@@ -103,16 +93,11 @@ def accuracy_text(table: pd.DataFrame) -> Table:
 
 
 def comparison_text(table: pd.DataFrame) -> Table:
-    """A row for each method of `compare`: the optimality error of its policy on both samples, and what it cost."""
-    samples = ("ergodic", "box")
-    columns = [f"{sample}\n{x}" for sample in samples for x in STATISTICS]
-    shown = new_table(["method", "measure"], [*columns, "seconds", "steps"], "errors as log10")
-    errors = table[table["measure"].isin(["euler", "greedy"])]
-    for method, rows in errors.groupby("method", sort=False):
-        by_sample = {row["sample"]: row for row in rows.to_dict("records")}
-        run = by_sample["ergodic"]
-        cells = [number(by_sample[sample][x]) for sample in samples for x in STATISTICS]
-        shown.add_row(str(method), run["measure"], *cells, f"{run['seconds']:.1f}", f"{run['steps']:,.0f}")
+    """Two rows for each method of `compare`: the optimality error of its policy on both samples, and what it cost."""
+    shown = new_table(["method", "sample", "measure"], [*STATISTICS, "seconds", "steps"], "errors as log10")
+    for row in table[table["measure"].isin(["euler", "greedy"])].to_dict("records"):
+        cost = (f"{row['seconds']:.1f}", f"{row['steps']:,.0f}")
+        shown.add_row(row["method"], row["sample"], row["measure"], *(number(row[x]) for x in STATISTICS), *cost)
     return shown
 
 

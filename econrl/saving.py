@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,31 +27,41 @@ FORMAT = 1
 DESCRIPTION, WEIGHTS, TRAINING = "solution.json", "weights.safetensors", "training.csv"
 
 
-@contextlib.contextmanager
-def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A folder to write into that becomes `path` once all of it is written; until then `path` stays as it was.
-
-    Raises SaveError where `path` exists, unless `overwrite` and it is a saved solution.
-    """
+def check_new_folder(path: str | Path, overwrite: bool = False) -> None:
+    """Raises SaveError where `new_folder` would: `path` exists, unless `overwrite` and it is a saved solution."""
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not overwrite:
             raise SaveError(f"'{path}' exists; nothing was written. Choose another folder, or ask to overwrite it")
         if not (path / DESCRIPTION).exists():
             raise SaveError(f"'{path}' is not a folder that econrl wrote; it will not be overwritten")
+    parent = next(p for p in path.resolve().parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise SaveError(f"cannot write to '{path}': '{parent}' is not a folder that can be written to")
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to write into that becomes `path` once all of it is written; until then `path` stays as it was.
+
+    Raises SaveError as `check_new_folder`, and where writing fails.
+    """
+    check_new_folder(path, overwrite)
+    target = Path(path).resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            yield fresh
+            check_new_folder(path, overwrite)  # somebody else may have been faster
+            if target.exists():
+                shutil.rmtree(target)
+            fresh.chmod(0o755)
+            fresh.rename(target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
-        raise SaveError(f"cannot write to '{path}': {error.strerror}") from error
-    try:
-        yield fresh
-        if path.exists():
-            shutil.rmtree(path)
-        fresh.chmod(0o755)
-        fresh.rename(path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        raise SaveError(f"cannot write to '{path}': {error.strerror or error}") from error
 
 
 def write(
@@ -72,6 +83,7 @@ def write(
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
     tensors = {f"{n}.{key}": t.contiguous().clone() for n, f in functions.items() for key, t in f.state_dict().items()}
     save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)
     training.to_csv(folder / TRAINING, index=False)
 
 
@@ -126,7 +138,10 @@ def find_model(description: dict[str, Any], model: Model | type[Model] | None) -
     if model is None:
         candidates = [c for c in subclasses(Model) if c.__name__ == name]
         if not candidates:
-            raise SaveError(f"the solution is of a model '{name}', which is not known here: give the model to load it")
+            raise SaveError(
+                f"the solution is of a model '{name}', which is not known here: give the model to load it "
+                "(--model FILE on the command line)"
+            )
         cls = candidates[-1]
     else:
         cls = model if isinstance(model, type) else type(model)
@@ -146,7 +161,8 @@ def parameters_json(model: Model) -> dict[str, Any]:
 
 
 def subclasses(cls: type) -> list[type]:
-    return [c for child in cls.__subclasses__() for c in (child, *subclasses(child))]
+    children: list[type] = cls.__subclasses__()
+    return [c for child in children for c in (child, *subclasses(child))]
 
 
 def read_function(folder: Path, mdp: MDP, name: str, functions: dict[str, Any]) -> StateFunction:

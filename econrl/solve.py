@@ -152,8 +152,10 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise MethodError(f"unknown device '{name}'; use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise MethodError(f"device '{name}' was asked for, but torch finds no CUDA device; use cpu or auto")
+    if device.type not in ("cpu", "cuda"):
+        raise MethodError(f"device '{name}' is not supported; use auto, cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MethodError(f"device '{name}' was asked for, but torch finds no such CUDA device; use cpu or auto")
     return device
 
 

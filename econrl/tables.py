@@ -104,7 +104,7 @@ def states_frame(mdp: MDP, s: Tensor) -> pd.DataFrame:
 
 def named_frame(values: dict[str, Any], n: int) -> pd.DataFrame:
     """Named tensors (n,) or (n, k) as columns."""
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for name, value in values.items():
         array = torch.as_tensor(value).detach().cpu().expand(n, *torch.as_tensor(value).shape[1:]).numpy()
         columns |= {name: array} if array.ndim == 1 else {f"{name}[{i}]": array[:, i] for i in range(array.shape[1])}

@@ -206,7 +206,7 @@ def test_no_euler_equation_is_claimed_where_tomorrow_cannot_undo_today():
     assert structure.endogenous == list(range(6))
     assert "2 action(s) cannot undo a deviation of 6 endogenous state(s)" in structure.reason
 
-    mdp, structure, _ = setup(TimeToBuild())
+    _, structure, _ = setup(TimeToBuild())
     assert not structure.exists
     assert structure.endogenous == [0, 1]  # k2 is moved through k1
     assert "1 action(s)" in structure.reason
@@ -336,6 +336,11 @@ def test_both_ways_to_write_the_borrowing_limit_agree():
     torch.testing.assert_close(G, -H, **CLOSE)
 
 
+def with_shares(mdp, w):
+    """The optimal consumption, and shares w."""
+    return lambda s: torch.cat([mdp.exact_policy(s)[:, :1], w + 0 * s], -1)
+
+
 def test_budget_residual_is_zero_at_the_optimum_of_each_kind_and_large_elsewhere():
     """Fischer-Burmeister is for intervals; parts of a budget share one bound, and are projected on the simplex."""
     for premium, gamma in ((0.04, 5.0), (0.2, 1.0), (-0.05, 5.0)):  # interior, all in the better asset, all safe
@@ -343,7 +348,7 @@ def test_budget_residual_is_zero_at_the_optimum_of_each_kind_and_large_elsewhere
         best = mdp.exact_policy(s)
         corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.2, 0.1]], dtype=torch.float64)
         for w in corners:
-            found = residuals(mdp, structure, lambda s, w=w: torch.cat([mdp.exact_policy(s)[:, :1], w + 0 * s], -1), s)
+            found = residuals(mdp, structure, with_shares(mdp, w), s)
             right = (w - best[:, 1:]).abs().max() < 1e-6  # the optimiser's precision
             # Wrong shares are wrong by a fifth at least; what that is in units of E|u'(c')(R_i - Rf)| is some percent.
             assert (found[:, 1:].abs().max() < 1e-6) if right else (found[:, 1:].abs().amax(-1) > 0.01).all()
@@ -573,7 +578,8 @@ def value_by_hand(model, s):
         return model.worth * k**model.alpha
     wanted = model.wanted(period, float(p))
     i = (wanted - (1 - model.delta) * k).clamp(min=0)
-    following = sum(value_by_hand(model, ((1 - model.delta) * k + i, torch.as_tensor(q, dtype=p.dtype), t + 1)) for q in model.prices)
+    prices = torch.tensor(model.prices, dtype=torch.float64)
+    following = sum(value_by_hand(model, ((1 - model.delta) * k + i, q, t + 1)) for q in prices)
     return model.productivity[period] * k**model.alpha - p * i + model.beta * following / 2
 
 

@@ -49,7 +49,7 @@ def test_the_closed_form_solves_the_bellman_equation(model, tolerance):
 
 @pytest.mark.parametrize(("model", "tolerance"), CLOSED_FORMS, ids=NAMES)
 def test_the_closed_form_is_the_best_action(model, tolerance):
-    """The right side of the Bellman equation has no slope in the action, except against a bound, and falls elsewhere."""
+    """The right side of the Bellman equation has no slope in the action, but against a bound, and falls elsewhere."""
     mdp, s = on_box(model)
     a = mdp.exact_policy(s)
     y = mdp.shares(s, a)
@@ -182,7 +182,7 @@ def test_buffer_stock_has_mean_income_one_and_discounts_growth(model):
     # Saving one unit pays R over growth.
     saved = mdp.transition(s, a - 1, mdp.nodes)[:, 0] - income
     psi = mdp.nodes[:, 0]
-    torch.testing.assert_close(saved, model.R / (model.G * psi), rtol=1e-12, atol=0)  # a difference of numbers of size 2
+    torch.testing.assert_close(saved, model.R / (model.G * psi), rtol=1e-12, atol=0)  # a difference of two sums
 
 
 def test_life_cycle_income_falls_to_a_certain_pension_at_retirement():
@@ -216,8 +216,9 @@ def test_linear_quadratic_is_stable_as_asked_and_drawn_from_its_seed():
     assert (m.A != LinearQuadratic(n=6, m=2, radius=0.9, seed=1).A).any()
 
 
-@pytest.mark.parametrize(
-    "model", [BrockMirman(), BufferStock(), StochasticGrowth(), Investment(), LifeCycle(), LinearQuadratic(), Portfolio()]
-)
-def test_every_model_passes_its_own_check_without_a_warning(model):
-    assert check(model) == []
+ZOO = [BrockMirman, BufferStock, StochasticGrowth, Investment, LifeCycle, LinearQuadratic, Portfolio]
+
+
+@pytest.mark.parametrize("cls", ZOO)
+def test_every_model_passes_its_own_check_without_a_warning(cls):
+    assert check(cls()) == []

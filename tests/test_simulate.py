@@ -52,7 +52,8 @@ def test_paths_follow_the_law_of_motion_and_pair_states_with_their_actions():
     assert a.shape == (12, 7, 1)
     assert torch.equal(s[0], start)
     assert torch.equal(a, policy(s))
-    torch.testing.assert_close(s[1:, :, 0], s[:-1, :, 1].exp() * s[:-1, :, 0] ** 0.36 - a[:-1, :, 0], rtol=1e-14, atol=0)
+    output = s[..., 1].exp() * s[..., 0] ** 0.36
+    torch.testing.assert_close(s[1:, :, 0], (output - a[..., 0])[:-1], rtol=1e-14, atol=0)  # the same operations
     assert s[1:, :, 1].unique().numel() == 11 * 7  # a shock of its own for each path and period
 
 

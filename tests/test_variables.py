@@ -174,16 +174,16 @@ def test_an_unknown_name_says_which_there_are():
     mdp, s, u, e = setup((3,))
     with pytest.raises(AttributeError, match=r"no state is called 'capital' \(declared so far: k, x, y\)"):
         _ = mdp.state(s).capital
-    with pytest.raises(AttributeError, match="no action is called 'k'.*two, free.*w"):
+    with pytest.raises(AttributeError, match=r"no action is called 'k'.*two, free.*w"):
         _ = mdp.actions(u).k
     with pytest.raises(AttributeError, match=r"no shock is called 'z' \(declared so far: eps, eta\)"):
         _ = mdp.shocks(e).z
-    with pytest.raises(AttributeError, match="no shock is called 'z'.*none"):
+    with pytest.raises(AttributeError, match=r"no shock is called 'z'.*none"):
         _ = as_view("shock", {}).z
 
 
 def test_a_bound_sees_only_the_actions_declared_before_it():
-    mdp, s, u, _ = setup((3,))
+    _, s, u, _ = setup((3,))
 
     @dataclass(frozen=True, kw_only=True)
     class Backwards(Everything):
@@ -267,7 +267,7 @@ def test_shares_invert_from_shares_and_unsquash_inverts_squash():
 
 
 def test_unsquash_is_finite_on_the_bounds():
-    mdp, s, u, _ = setup((50,))
+    mdp, _, u, _ = setup((50,))
     for y in (torch.zeros_like(u), torch.ones_like(u)):
         y[:, 9:] = 0  # the parts of a budget sum to one at most
         back = mdp.unsquash(y)

@@ -56,9 +56,11 @@ def action_value_loss(Q: ActionValueNetwork, s: Tensor, u: Tensor, y: Tensor) ->
 
 
 def actor_loss(Q: ActionValueNetwork, actor: Actor, s: Tensor) -> Tensor:
-    """-E[Q(s, pi(s))]."""
-    q = Q.of(s, actor.raw(s))
-    return -(q / Q.units.size(q)).mean()
+    """-E[Q(s, pi(s))], and a penalty on u beyond LARGEST_U, where shares are on their bounds and Q was never tried."""
+    u = actor.raw(s)
+    q = Q.of(s, u)
+    beyond = (u.abs() - LARGEST_U).clamp(min=0)
+    return -(q / Q.units.size(q)).mean() + beyond.square().sum(dim=-1).mean()
 
 
 # Rung 2: the model judges actions
@@ -118,13 +120,14 @@ class DDPG(Method):
     """Widths of the hidden layers of actor and critic."""
     batch: int = 256
     """States in a gradient step."""
-    actor_lr: float = 2e-2
-    """Adam's learning rate for the actor, annealed to zero."""
-    critic_lr: float = 2e-2
-    """Adam's learning rate for the critic, annealed to zero."""
-    tau: float = 0.5
+    actor_lr: float | None = None
+    """Adam's learning rate for the actor, annealed to zero; None: 0.02 on rung 2, 0.005 below, where targets are
+    noisy or the critic's opinion of actions is."""
+    critic_lr: float | None = None
+    """Adam's learning rate for the critic, annealed to zero; None: as for the actor."""
+    tau: float | None = None
     """Weight of the online network in an update of its target, annealed to zero: the value first has to travel far,
-    then needs averaging. 1 is a hard copy, and is not annealed."""
+    then needs averaging. 1 is a hard copy, and is not annealed. None: 0.5 on rung 2, 0.1 below."""
     target_every: int = 1
     """Gradient steps between two updates of the targets."""
     slopes: float = 1.0
@@ -143,12 +146,31 @@ class DDPG(Method):
     def __post_init__(self) -> None:
         if self.rung not in (0, 1, 2):
             raise MethodError(f"ddpg has rungs 0 (sampled), 1 (expected) and 2 (model); got rung={self.rung!r}")
+        for name in ("batch", "target_every", "environments", "episode", "capacity", "nodes"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("actor_lr", "critic_lr"):
+            require(self, name, getattr(self, name) is None or getattr(self, name) > 0, "positive")
+        require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
+        require(self, "tau", self.tau is None or 0 < self.tau <= 1, "in (0, 1]")
+        require(self, "slopes", self.slopes >= 0, "at least 0")
+        require(self, "noise", self.noise >= 0, "at least 0")
+        require(self, "capacity", self.capacity >= max(self.batch, self.environments), "at least batch and environments")
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """The learning rates of actor and critic."""
+        default = 2e-2 if self.rung == 2 else 5e-3
+        return self.actor_lr or default, self.critic_lr or default
+
+    @property
+    def follows(self) -> float:
+        return self.tau or (0.5 if self.rung == 2 else 0.1)
 
     def run(self, mdp: MDP, task: Task) -> Result:
         """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
         tracker = Tracker(task, HeldOut(task.model, task.device))
         steps = task.steps or self.plan(mdp, task, tracker)
-        learner = Learner(self, mdp, task)
+        learner = self.learner(mdp, task)
         every = max(steps // MEASUREMENTS, 1)
         message, converged, step = "", False, 0
         try:
@@ -165,13 +187,18 @@ class DDPG(Method):
                         break
         except KeyboardInterrupt:
             message = f"interrupted after {step} of {steps} steps"
+            if tracker.best is None:
+                tracker.measure(step, learner.actor_target, learner.critic_target)
         return tracker.result(step, converged, message)
+
+    def learner(self, mdp: MDP, task: Task) -> Learner:
+        return ModelLearner(self, mdp, task) if self.rung == 2 else CriticLearner(self, mdp, task)
 
     def plan(self, mdp: MDP, task: Task, tracker: Tracker) -> int:
         """How many steps fit into the time limit, from the speed of a learner that is then thrown away."""
         if task.time_limit is None:
             return DEFAULT_STEPS
-        trial = Learner(self, mdp, task)
+        trial = self.learner(mdp, task)
 
         def seconds(action: Callable[[], object], times: int) -> float:
             action()
@@ -198,54 +225,33 @@ DEFAULT_STEPS = 10_000
 
 
 class Learner:
-    """The state of a run: networks, targets, optimisers, replay, environments and random numbers."""
+    """The state of a run: the actor, its environments, replay, optimisers and random numbers.
+
+    A subclass adds a critic: it sets `actor_target`, `critic` and `critic_target`, and defines `update`.
+    """
+
+    critic: ValueNetwork | ActionValueNetwork
+    critic_target: ValueNetwork | ActionValueNetwork
+    actor_target: Actor
 
     def __init__(self, method: DDPG, mdp: MDP, task: Task):
         self.method, self.mdp = method, mdp
         self.generator = task.generator(mdp.device)
         torch.manual_seed(task.seed)
-        start = find_start(mdp, self.generator)
+        self.start = find_start(mdp, self.generator)
         self.actor = Actor(mdp, method.hidden).to(mdp.device, mdp.dtype)
-        self.actor.start_at(start.u)
-        units = asdict(start.units)
-        self.critic: ValueNetwork | ActionValueNetwork
-        if method.rung == 2:
-            self.critic = ValueNetwork(mdp, method.hidden, units).to(mdp.device, mdp.dtype)
-        else:
-            self.critic = ActionValueNetwork(mdp, method.hidden, units, self.actor.hidden).to(mdp.device, mdp.dtype)
-            self.critic.actor = self.actor
-        self.critic_target = self.critic.on(mdp)
-        self.actor_target = self.actor.on(mdp) if method.rung == 2 else self.critic_target.actor
-        self.actor_optimiser = torch.optim.Adam(self.actor.body.parameters(), lr=method.actor_lr, fused=True)
-        self.critic_optimiser = torch.optim.Adam(self.critic.body.parameters(), lr=method.critic_lr, fused=True)
+        self.actor.start_at(self.start.u)
+        self.actor_optimiser = torch.optim.Adam(self.actor.body.parameters(), fused=True)
 
         self.replay = Replay(method.capacity, mdp.S, mdp.A, mdp.low)
         self.s = mdp.sample_box(method.environments, self.generator)
         self.age = torch.randint(method.episode, (method.environments,), generator=self.generator, device=mdp.device)
-        self.reach = torch.zeros_like(mdp.low)
-        self.reach[mdp.continuous] = ((mdp.high - mdp.low) / 2)[mdp.continuous]
+        self.actor_lr, self.critic_lr = method.rates
+        self.tau = method.follows
         self.broken = Broken(mdp, method.batch)
         self.updates = 0
         while len(self.replay) < method.batch:
             self.advance()
-        if isinstance(self.critic, ValueNetwork):
-            self.fit_start(start.u)
-
-    def fit_start(self, u: Tensor) -> None:
-        """Fit V to the simulated lifetime reward of the constant shares, and to its derivative along the path."""
-        mdp, method = self.mdp, self.method
-        s = mdp.sample_box(START_STATES, self.generator).requires_grad_()
-        y = lifetime_reward(mdp, u.unsqueeze(0), s, self.generator).squeeze(0)
-        (y_s,) = torch.autograd.grad(y.sum(), s)
-        usable = y.isfinite() & y_s.isfinite().all(dim=-1)
-        s, y, y_s = s.detach()[usable], y.detach()[usable], y_s[usable]
-        if len(s) == 0:
-            return
-        for step in range(START_STEPS):
-            at = torch.randint(len(s), (method.batch,), generator=self.generator, device=s.device)
-            loss = value_loss(self.critic, s[at], y[at], y_s[at], self.reach, method.slopes)
-            descend(self.critic_optimiser, self.critic.body, loss, method.critic_lr * (1 - step / START_STEPS))
-        self.critic_target.load_state_dict(self.critic.state_dict())
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -266,34 +272,86 @@ class Learner:
 
     def update(self, rate: float) -> None:
         """One gradient step of critic and actor, at a share `rate` of their learning rates, and of the targets."""
-        batch = self.replay.sample(self.method.batch, self.generator)
-        if isinstance(self.critic, ValueNetwork):
-            self.update_through_model(batch.s, rate)
-        else:
-            self.update_through_critic(batch, rate)
+        raise NotImplementedError
+
+    def follow_targets(self, rate: float) -> None:
         self.updates += 1
         if self.updates % self.method.target_every == 0:
-            tau = self.method.tau if self.method.tau == 1 else self.method.tau * rate
+            tau = self.tau if self.tau == 1 else self.tau * rate
             follow(self.critic_target.body, self.critic.body, tau)
             follow(self.actor_target.body, self.actor.body, tau)
 
-    def update_through_model(self, s: Tensor, rate: float) -> None:
+
+class CriticLearner(Learner):
+    """Rungs 0 and 1: the critic judges actions, and the actor climbs it."""
+
+    critic: ActionValueNetwork
+    critic_target: ActionValueNetwork
+
+    def __init__(self, method: DDPG, mdp: MDP, task: Task):
+        super().__init__(method, mdp, task)
+        units = asdict(self.start.units)
+        self.critic = ActionValueNetwork(mdp, method.hidden, units, method.hidden).to(mdp.device, mdp.dtype)
+        self.critic.actor = self.actor
+        self.critic_target = self.critic.on(mdp)
+        self.actor_target = self.critic_target.actor
+        self.critic_optimiser = torch.optim.Adam(self.critic.body.parameters(), fused=True)
+
+    def update(self, rate: float) -> None:
+        method, mdp = self.method, self.mdp
+        batch = self.replay.sample(method.batch, self.generator)
+        target = sampled_target if method.rung == 0 else expected_target
+        y = target(mdp, self.critic_target, batch)
+        self.broken.watch(batch.s, mdp.act(batch.s, batch.u), y)
+        loss = action_value_loss(self.critic, batch.s, batch.u, y)
+        descend(self.critic_optimiser, self.critic.body, loss, self.critic_lr * rate)
+        loss = actor_loss(self.critic, self.actor, batch.s)
+        descend(self.actor_optimiser, self.actor.body, loss, self.actor_lr * rate)
+        self.follow_targets(rate)
+
+
+class ModelLearner(Learner):
+    """Rung 2: the model judges actions, and the critic values states."""
+
+    critic: ValueNetwork
+    critic_target: ValueNetwork
+
+    def __init__(self, method: DDPG, mdp: MDP, task: Task):
+        super().__init__(method, mdp, task)
+        self.critic = ValueNetwork(mdp, method.hidden, asdict(self.start.units)).to(mdp.device, mdp.dtype)
+        self.critic_optimiser = torch.optim.Adam(self.critic.body.parameters(), fused=True)
+        self.reach = torch.zeros_like(mdp.low)
+        self.reach[mdp.continuous] = ((mdp.high - mdp.low) / 2)[mdp.continuous]
+        self.fit_start()
+        self.critic_target, self.actor_target = self.critic.on(mdp), self.actor.on(mdp)
+
+    def fit_start(self) -> None:
+        """Fit V to the simulated lifetime reward of the constant shares, and to its derivative along the path."""
+        mdp, method = self.mdp, self.method
+        s = mdp.sample_box(START_STATES, self.generator).requires_grad_()
+        y = lifetime_reward(mdp, self.start.u.unsqueeze(0), s, self.generator).squeeze(0)
+        (y_s,) = torch.autograd.grad(y.sum(), s)
+        usable = y.isfinite() & y_s.isfinite().all(dim=-1)
+        s, y, y_s = s.detach()[usable], y.detach()[usable], y_s[usable]
+        for step in range(START_STEPS if len(s) > 0 else 0):
+            at = torch.randint(len(s), (method.batch,), generator=self.generator, device=s.device)
+            loss = value_loss(self.critic, s[at], y[at], y_s[at], self.reach, method.slopes)
+            descend(self.critic_optimiser, self.critic.body, loss, self.critic_lr * (1 - step / START_STEPS))
+
+    def update(self, rate: float) -> None:
         method = self.method
+        s = self.replay.sample(method.batch, self.generator).s
         a, y, y_s, gradient = improve(self.mdp, self.critic_target, self.actor, s)
         self.broken.watch(s, a, y)
         loss = value_loss(self.critic, s, y, y_s, self.reach, method.slopes)
-        descend(self.critic_optimiser, self.critic.body, loss, method.critic_lr * rate)
-        step(self.actor_optimiser, self.actor.body, gradient, method.actor_lr * rate)
+        descend(self.critic_optimiser, self.critic.body, loss, self.critic_lr * rate)
+        step(self.actor_optimiser, self.actor.body, gradient, self.actor_lr * rate)
+        self.follow_targets(rate)
 
-    def update_through_critic(self, batch: Transitions, rate: float) -> None:
-        method = self.method
-        target = sampled_target if method.rung == 0 else expected_target
-        y = target(self.mdp, self.critic_target, batch)
-        self.broken.watch(batch.s, self.mdp.act(batch.s, batch.u), y)
-        loss = action_value_loss(self.critic, batch.s, batch.u, y)
-        descend(self.critic_optimiser, self.critic.body, loss, method.critic_lr * rate)
-        loss = actor_loss(self.critic, self.actor, batch.s)
-        descend(self.actor_optimiser, self.actor.body, loss, method.actor_lr * rate)
+
+def require(method: DDPG, name: str, ok: bool, what: str) -> None:
+    if not ok:
+        raise MethodError(f"ddpg: `{name}` must be {what}, got {getattr(method, name)!r}")
 
 
 def descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, lr: float) -> None:
