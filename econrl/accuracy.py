@@ -51,16 +51,18 @@ class HeldOut:
     def error(self, policy: Any, value: Any) -> float:
         """Mean Euler error; where there is no Euler equation, the mean of greedy and Bellman errors, which test
         optimality together. Three quarters of the points are the policy's own simulation, one quarter the box.
-        Infinite where the policy breaks down."""
+
+        The share of periods in which paths leave the domain is added: a policy that saves everything can satisfy every
+        Euler equation, and break transversality. Infinite where the policy breaks down."""
         policy, value = policy.on(self.mdp), value.on(self.mdp)
-        simulated, _ = ergodic_states(self.mdp, policy, self.points // 8, 6, 60, self._generator())
+        simulated, restarted = own_states(self.mdp, policy, 3 * self.points // 4, 125, 60, self._generator())
         s = torch.cat([simulated, self.box])
         if self.structure.exists:
             residual = euler_residuals(self.mdp, self.structure, policy, s)
         else:
             bellman = relative(bellman_residual(self.mdp, policy, value, s), value(s))
             residual = torch.cat([greedy_residuals(self.mdp, policy, value, s), bellman.unsqueeze(-1)], dim=-1)
-        error = float(residual.abs().mean())
+        error = float(residual.abs().mean()) + restarted
         return error if error == error else float("inf")
 
 
@@ -86,7 +88,16 @@ def samples(mdp: MDP, policy: Function, points: int) -> dict[str, tuple[Tensor, 
     """The two samples on which accuracy is reported."""
     generator = torch.Generator(mdp.device).manual_seed(REPORTED_SEED)
     box = mdp.sample_box(points, generator)
-    return {"ergodic": ergodic_states(mdp, policy, max(points // 100, 1), 100, 200, generator), "box": (box, 0.0)}
+    return {"ergodic": own_states(mdp, policy, points, 100, 200, generator), "box": (box, 0.0)}
+
+
+def own_states(
+    mdp: MDP, policy: Function, points: int, n: int, burn_in: int, generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """About `points` states of the policy's own simulation of n paths; of a life cycle, whole lives."""
+    if mdp.horizon is not None:
+        return ergodic_states(mdp, policy, max(points // mdp.horizon, 1), mdp.horizon, 0, generator)
+    return ergodic_states(mdp, policy, n, max(points // n, 1), burn_in, generator)
 
 
 def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s: Tensor) -> dict[str, Tensor]:

@@ -22,7 +22,10 @@ def continuation(mdp: MDP, value: Function, s: Tensor) -> Tensor:
 
 
 def expected_value(mdp: MDP, value: Function, s: Tensor, a: Tensor) -> Tensor:
-    """sum_j w_j beta V(f(s, a, e_j)) at states s (B, S), shape (B,); a is (B, 1, A), or (B, J, A) to tell nodes apart."""
+    """sum_j w_j beta V(f(s, a, e_j)) at states s (B, S), shape (B,).
+
+    a is (B, 1, A), or (B, J, A) to tell the nodes apart in a derivative.
+    """
     s_ = s.unsqueeze(-2)
     future = mdp.discount(s_, a, mdp.nodes) * continuation(mdp, value, mdp.transition(s_, a, mdp.nodes))
     return (mdp.weights(s) * future).sum(dim=-1)

@@ -7,8 +7,8 @@ At an interior optimum, with derivatives at (s, a), primes for the next period, 
 Raise a a little today: tomorrow's action undoes it by -X', so that the state after tomorrow is as before. X' is chosen
 before the shock that follows tomorrow's action, hence solves f_a' X' = f_x' at all of that shock's nodes together.
 G' is tomorrow's own condition: zero in the interior; where tomorrow's action sits on a bound that moves with the state
-(a_x' is that bound's derivative), it is the multiplier. Nothing here needs X' itself: with y solving f_a'^T y = G' - r_a',
-(G' - r_a') X' is the derivative of y . f(s', a', .) in x', one backward pass.
+(a_x' is that bound's derivative), it is the multiplier. Nothing here needs X' itself: with y solving
+f_a'^T y = G' - r_a', (G' - r_a') X' is the derivative of y . f(s', a', .) in x', one backward pass.
 
 Bounds enter through the shares of `mdp.py`: G <= 0 at the lower bound, G >= 0 at the upper one.
 """
@@ -59,7 +59,9 @@ def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
     nodes = mdp.nodes.unsqueeze(1)  # (J, 1, E) against (B, .)
     keep = mdp.continuous
     f_a = action_jacobian(lambda a: mdp.transition(s, a, nodes), a.expand(len(nodes), *a.shape))[..., keep, :]
-    f_s = action_jacobian(lambda s: mdp.transition(s, a, nodes), s.expand(len(nodes), *s.shape))[..., keep, :][..., keep]
+    f_s = action_jacobian(lambda s: mdp.transition(s, a, nodes), s.expand(len(nodes), *s.shape))[..., keep, :][
+        ..., keep
+    ]
 
     moved = (f_a.abs() > 0).any(dim=-1).flatten(0, 1).any(dim=0)
     linked = (f_s.abs() > 0).flatten(0, 1).any(dim=0)
@@ -165,9 +167,7 @@ def undoing(
     return of_state
 
 
-def binding_multiplier(
-    mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int
-) -> Tensor:
+def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int) -> Tensor:
     """G (B, A) where an action is next to one of its bounds and the bound's multiplier matters, zero elsewhere."""
     G = torch.zeros_like(a)
     at_low, at_high = near_bounds(mdp, s, a)
@@ -231,6 +231,9 @@ def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) ->
     for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
         y_k, g_k = y[..., slot.start : slot.stop], g[..., slot.start : slot.stop]
         if isinstance(v, Budget):
+            # The parts compete for one total: what matters is their gains against each other, in one unit.
+            g_k = g_k * scale[..., slot.start : slot.stop]
+            g_k = g_k / scale[..., slot.start : slot.stop].amax(dim=-1, keepdim=True)
             rest = 1 - y_k.sum(dim=-1, keepdim=True)
             point = torch.cat([y_k, rest], dim=-1)
             step = torch.cat([g_k, torch.zeros_like(rest)], dim=-1)
@@ -255,7 +258,7 @@ def project_on_simplex(x: Tensor) -> Tensor:
     ordered = x.sort(dim=-1, descending=True).values
     excess = (ordered.cumsum(dim=-1) - 1) / torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
     count = (ordered > excess).sum(dim=-1, keepdim=True)
-    return (x - excess.gather(-1, count - 1)).clamp(min=0)
+    return (x - excess.gather(-1, (count - 1).clamp(min=0))).clamp(min=0)
 
 
 def euler_residuals(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:

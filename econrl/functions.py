@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from econrl.mdp import MDP

@@ -40,10 +40,10 @@ class MDP:
         model: Model,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
-        quadrature: Quadrature = Quadrature(),
+        quadrature: Quadrature | None = None,
     ):
         self.model = model.to(device, dtype)
-        self.device, self.dtype, self.quadrature = torch.device(device), dtype, quadrature
+        self.device, self.dtype, self.quadrature = torch.device(device), dtype, quadrature or Quadrature()
         self.state_variables: list[State | MarkovChain] = listed(self.model.states())
         self.action_variables: list[Action | Budget] = listed(self.model.actions())
         self.shock_variables = listed(self.model.shocks())
@@ -73,14 +73,16 @@ class MDP:
         self.nodes, self._shock_weights = self._rule()
 
     def tensor(self, values: Any) -> Tensor:
-        return torch.as_tensor(values, dtype=self.dtype, device=self.device)
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
 
     # Views
 
     def state(self, s: Tensor) -> View:
         values = {slot.name: slot.read(s) for slot in self.state_slots}
         for chain, table in zip(self.chains, self.tables, strict=True):
-            values[chain.name] = table[values[chain.name].long()]
+            index = values[chain.name].long()
+            # index_select, unlike table[index], works for a single state under vmap
+            values[chain.name] = table.index_select(0, index.reshape(-1)).reshape(*index.shape, *table.shape[1:])
         return View("state", values)
 
     def actions(self, a: Tensor) -> View:
@@ -234,7 +236,9 @@ class MDP:
 
     def _rule(self) -> tuple[Tensor, Tensor]:
         nodes, weights = self.quadrature.over(self.shock_variables)
-        indices = [(torch.arange(len(c.matrix), dtype=torch.float64)[:, None], torch.ones(len(c.matrix))) for c in self.chains]
+        indices = [
+            (torch.arange(len(c.matrix), dtype=torch.float64)[:, None], torch.ones(len(c.matrix))) for c in self.chains
+        ]
         nodes, weights = product([(nodes, weights), *indices])
         return nodes.to(self.device, self.dtype), weights.to(self.device, self.dtype)
 

@@ -65,7 +65,12 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def write(
-    folder: Path, model: Model, policy: StateFunction, value: StateFunction, training: pd.DataFrame, info: dict[str, Any]
+    folder: Path,
+    model: Model,
+    policy: StateFunction,
+    value: StateFunction,
+    training: pd.DataFrame,
+    info: dict[str, Any],
 ) -> None:
     """Write the functions, the model's parameters and what `info` says of the run."""
     from safetensors.torch import save_file
@@ -99,11 +104,6 @@ def read(
     description = read_description(folder)
     found = find_model(description, model)
     mdp = MDP(found)
-    same = np.allclose(fingerprint(mdp), description["fingerprint"], rtol=1e-9, atol=1e-12, equal_nan=True)
-    if len(fingerprint(mdp)) != len(description["fingerprint"]) or not same:
-        raise SaveError(
-            f"'{folder}' was solved for another {description['model']}: its states, reward or transition differ"
-        )
     policy, value = (read_function(folder, mdp, name, description["functions"]) for name in ("policy", "value"))
     try:
         training = pd.read_csv(folder / TRAINING)
@@ -121,7 +121,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise SaveError(f"'{folder}' is damaged: {DESCRIPTION} cannot be read ({error})") from error
     expected = {"format", "econrl", "model", "parameters", "fingerprint", "functions", "info"}
     if not isinstance(description, dict) or not expected <= description.keys():
-        raise SaveError(f"'{folder}' is damaged: {DESCRIPTION} lacks {sorted(expected - set(description))}")
+        raise SaveError(f"'{folder}' is damaged: {DESCRIPTION} does not hold {', '.join(sorted(expected))}")
     if description["format"] != FORMAT:
         raise SaveError(
             f"'{folder}' has format {description['format']} (written by econrl {description['econrl']}); "
@@ -131,28 +131,45 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def find_model(description: dict[str, Any], model: Model | type[Model] | None) -> Model:
-    """The class that the folder names, with the folder's parameters."""
+    """The class that the folder names, with the folder's parameters: the one given, or one that is known here."""
     import econrl.models  # noqa: F401  (so that the zoo's classes are known)
 
     name = description["model"]
-    if model is None:
-        candidates = [c for c in subclasses(Model) if c.__name__ == name]
-        if not candidates:
-            raise SaveError(
-                f"the solution is of a model '{name}', which is not known here: give the model to load it "
-                "(--model FILE on the command line)"
-            )
-        cls = candidates[-1]
-    else:
+    if model is not None:
         cls = model if isinstance(model, type) else type(model)
         if cls.__name__ != name:
             raise SaveError(f"the solution is of the model '{name}', not of '{cls.__name__}'")
+        found = instance(cls, description)
+        if isinstance(model, Model) and json.dumps(parameters_json(model)) != json.dumps(parameters_json(found)):
+            raise SaveError(f"the solution is of '{name}' with other parameters: {description['parameters']}")
+        return found
+    candidates = [c for c in subclasses(Model) if c.__name__ == name]
+    if not candidates:
+        raise SaveError(
+            f"the solution is of a model '{name}', which is not known here: give the model to load it "
+            "(--model FILE on the command line)"
+        )
+    errors = []
+    for cls in candidates:
+        try:
+            return instance(cls, description)
+        except SaveError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def instance(cls: type[Model], description: dict[str, Any]) -> Model:
+    """The class with the folder's parameters; raises SaveError where they do not fit, or its equations differ."""
+    name = cls.__name__
     try:
         found = cls(**{key: from_json(v) for key, v in description["parameters"].items()})
-    except (TypeError, EconrlError) as error:
+    except (TypeError, AttributeError, KeyError, EconrlError) as error:
         raise SaveError(f"the solution's parameters do not fit the model '{name}': {error}") from error
-    if isinstance(model, Model) and json.dumps(parameters_json(model)) != json.dumps(parameters_json(found)):
-        raise SaveError(f"the solution is of '{name}' with other parameters: {description['parameters']}")
+    if not same_fingerprint(fingerprint(MDP(found)), description["fingerprint"]):
+        raise SaveError(
+            f"the folder was solved for another {name}: its variables, shocks, bounds, reward, transition or discount "
+            "differ"
+        )
     return found
 
 
@@ -170,7 +187,8 @@ def read_function(folder: Path, mdp: MDP, name: str, functions: dict[str, Any]) 
 
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
-            state = {k.removeprefix(f"{name}."): file.get_tensor(k) for k in file.keys() if k.startswith(f"{name}.")}
+            keys = [k for k in list(file.keys()) if k.startswith(f"{name}.")]
+            state = {k.removeprefix(f"{name}."): file.get_tensor(k) for k in keys}
         kind = functions[name]["kind"]
         if kind not in KINDS:
             raise SaveError(f"'{folder}' holds a {name} of the unknown kind '{kind}'")
@@ -179,12 +197,27 @@ def read_function(folder: Path, mdp: MDP, name: str, functions: dict[str, Any]) 
         raise SaveError(f"'{folder}' is damaged: its {name} cannot be read ({str(error).splitlines()[0]})") from error
 
 
-def fingerprint(mdp: MDP) -> list[float]:
-    """Reward and transition at a few fixed states: equal for equal models, whatever their code looks like."""
+def fingerprint(mdp: MDP) -> dict[str, Any]:
+    """A model's names, and its functions at a few fixed states: equal for equal models, whatever their code."""
     s = mdp.sample_box(8, torch.Generator().manual_seed(0))
     a = mdp.act(s, torch.zeros(8, mdp.A, dtype=mdp.dtype))
-    values = [mdp.reward(s, a), mdp.transition(s, a, mdp.nodes[0]), mdp.low, mdp.high]
-    return torch.cat([v.flatten() for v in values]).tolist()
+    e = mdp.nodes[:: max(len(mdp.nodes) // 10, 1)]
+    s_, a_ = s.unsqueeze(-2), a.unsqueeze(-2)
+    values = [mdp.low, mdp.high, mdp.weights(s), e, a, mdp.reward(s, a), mdp.transition(s_, a_, e)]
+    values.append(mdp.discount(s_, a_, e).expand(8, len(e)))
+    values += mdp.tables
+    if mdp.horizon is not None:
+        values.append(mdp.terminal(torch.cat([s[:, :-1], torch.full_like(s[:, -1:], mdp.horizon)], dim=-1)))
+    layouts = (mdp.state_slots, mdp.action_slots, mdp.shock_slots)
+    names = [column for layout in layouts for slot in layout for column in slot.columns]
+    return {"names": names, "values": torch.cat([v.flatten() for v in values]).tolist()}
+
+
+def same_fingerprint(one: dict[str, Any], other: Any) -> bool:
+    if not isinstance(other, dict) or one["names"] != other.get("names"):
+        return False
+    values, others = np.array(one["values"]), np.array(other.get("values", []), dtype=float)
+    return values.shape == others.shape and np.allclose(values, others, rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
 def to_json(value: Any) -> Any:

@@ -175,7 +175,7 @@ def positive(name: str, value: float | None) -> float | None:
 def arithmetic(method: Method) -> Iterator[None]:
     """The threads that a method runs best with, and no denormal numbers, which are slow; both as before afterwards."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(method.threads or threads)
+    torch.set_num_threads(method.threads)
     torch.set_flush_denormal(True)
     try:
         yield

@@ -57,7 +57,7 @@ def read_points(mdp: MDP, points: Points) -> Tensor:
     parts = []
     for slot in mdp.state_slots:
         given = values[slot.name]
-        value = mdp.tensor(given if isinstance(given, Tensor) else np.asarray(given))
+        value = torch.as_tensor(np.array(given) if not isinstance(given, Tensor) else given).to(mdp.low)
         if slot.name in chains:
             value = index_of(mdp, chains[slot.name], value)
         parts.append(value if slot.size is not None else value.unsqueeze(-1))

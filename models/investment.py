@@ -14,8 +14,9 @@ class Investment(Model):
 
         V(K, z) = max_i (price + z) K^theta - i K - (phi/2) (i - delta)^2 K + beta E V((1 - delta + i) K, rho z + eps)
 
-    `price` is such that K = 1 is the steady state at q = 1 when productivity is one. With constant returns (theta = 1) and iid z (rho = 0),
-    V = v(z) K and i = delta + (q - 1)/phi with a constant q (Hayashi 1982); `exact_policy` is given there.
+    `price` is such that K = 1 is the steady state at q = 1 when productivity is one. With constant returns (theta = 1)
+    and iid z (rho = 0), V = v(z) K and i = delta + (q - 1)/phi with a constant q (Hayashi 1982); `exact_policy` is
+    given there.
 
     Source: Hayashi (1982), "Tobin's marginal q and average q", Econometrica 50; the decreasing-returns case as in
     Cooper and Haltiwanger (2006), "On the nature of capital adjustment costs", REStud 73 (theta = 0.592, here 0.6).

@@ -25,7 +25,6 @@ import torch
 
 import econrl
 from econrl.models import BrockMirman, BufferStock, Investment, LinearQuadratic, Portfolio, StochasticGrowth
-from econrl.solution import Solution
 
 OUT = Path(__file__).parent / "results"
 
@@ -56,7 +55,7 @@ ROWS = [
     Row("portfolio, ddpg rung 2", Portfolio(), econrl.DDPG(), 60, "policy", mean=HALF_PERCENT),
     Row(
         "investment (exact case), ddpg rung 2",
-        Investment(theta=1.0, rho=0.0, productivity=1.01),
+        Investment(theta=1.0, rho=0.0),
         econrl.DDPG(),
         60,
         "policy",

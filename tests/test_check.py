@@ -5,15 +5,15 @@ import math
 import re
 from dataclasses import dataclass
 
-import econrl.models
 import numpy as np
 import pytest
 import torch
-from econrl.models import Portfolio, StochasticGrowth
 
+import econrl.models
 from econrl import Action, Budget, Discrete, LogNormal, MarkovChain, Model, Normal, State, Uniform
 from econrl.check import check
 from econrl.errors import SpecError
+from econrl.models import Portfolio, StochasticGrowth
 
 torch.set_num_threads(1)
 

@@ -201,7 +201,7 @@ class TimeToBuild(Model):
 
 
 def test_no_euler_equation_is_claimed_where_tomorrow_cannot_undo_today():
-    mdp, structure, _ = setup(LinearQuadratic(n=6, m=2))
+    _, structure, _ = setup(LinearQuadratic(n=6, m=2))
     assert not structure.exists
     assert structure.endogenous == list(range(6))
     assert "2 action(s) cannot undo a deviation of 6 endogenous state(s)" in structure.reason

@@ -113,7 +113,7 @@ def test_ergodic_states_have_the_stationary_distribution():
     """z is an AR(1): standard deviation sigma / sqrt(1 - rho^2)."""
     m = StochasticGrowth(rho=0.8, sigma=0.01)
     mdp = MDP(m)
-    policy = lambda s: (m.A * s[..., 1:].exp() * s[..., :1] ** 0.36 - 0.02 * s[..., :1])  # noqa: E731  (k stays)
+    policy = lambda s: m.A * s[..., 1:].exp() * s[..., :1] ** 0.36 - 0.02 * s[..., :1]  # noqa: E731  (k stays)
     s, restarted = ergodic_states(mdp, policy, 4000, 5, 60, generator())
     z = s[:, 1].numpy()
     sd = 0.01 / np.sqrt(1 - 0.8**2)

@@ -306,7 +306,7 @@ def test_the_front_door_refuses_wrong_arguments():
         ({"device": "quantum"}, "unknown device 'quantum'"),
     ):
         with pytest.raises(MethodError, match=message):
-            econrl.solve(BrockMirman(), **{"progress": False, **wrong})
+            econrl.solve(BrockMirman(), **{"progress": False, "steps": 1, **wrong})
 
 
 # Saving and loading

@@ -67,6 +67,16 @@ def test_the_derivative_for_a_tensor_gamma_is_finite_at_one_and_beside_it():
     torch.testing.assert_close(derivative, c**-gamma, rtol=1e-13, atol=0)
 
 
+def test_the_derivative_in_gamma_is_finite_at_one_and_exact_beside_it():
+    c = consumption(3)
+    gamma = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+    derivative = torch.func.grad(lambda g: crra(c, g).sum())(gamma)
+    assert derivative.isfinite().all()
+    p = 1 - gamma
+    expected = (c**p / p * (1 / p - c.log()))[1:]  # of c^p / p, and dp = -dgamma
+    torch.testing.assert_close(derivative[1:], expected, rtol=1e-13, atol=0)
+
+
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, torch.tensor([0.7, 3.0], dtype=torch.float64)])
 def test_the_inverse_of_marginal_utility_returns_consumption(gamma):
     c = consumption()[:, None]

@@ -82,7 +82,7 @@ class Method:
 
     name: ClassVar[str]
     dtype: ClassVar[torch.dtype] = torch.float64
-    threads: ClassVar[int | None] = None  # None: as many as torch takes
+    threads: ClassVar[int] = 1  # small networks and grids: a second thread costs more than it brings
     nodes: int | None  # quadrature nodes a shock, a setting of every method
 
     def refuse(self, mdp: MDP) -> str | None:

@@ -112,7 +112,6 @@ class DDPG(Method):
 
     name = "ddpg"
     dtype = torch.float32
-    threads = 1  # small networks: a second thread costs more than it brings
 
     rung: int = 2
     """How much of the model is used: 0 sampled, 1 expected, 2 model."""
@@ -121,10 +120,9 @@ class DDPG(Method):
     batch: int = 256
     """States in a gradient step."""
     actor_lr: float | None = None
-    """Adam's learning rate for the actor, annealed to zero; None: 0.02 on rung 2, 0.005 below, where targets are
-    noisy or the critic's opinion of actions is."""
+    """Adam's learning rate for the actor, annealed to zero; None: 0.02 on rung 2, 0.001 below."""
     critic_lr: float | None = None
-    """Adam's learning rate for the critic, annealed to zero; None: as for the actor."""
+    """Adam's learning rate for the critic, annealed to zero; None: 0.02 on rung 2, 0.01 below."""
     tau: float | None = None
     """Weight of the online network in an update of its target, annealed to zero: the value first has to travel far,
     then needs averaging. 1 is a hard copy, and is not annealed. None: 0.5 on rung 2, 0.1 below."""
@@ -154,17 +152,16 @@ class DDPG(Method):
         require(self, "tau", self.tau is None or 0 < self.tau <= 1, "in (0, 1]")
         require(self, "slopes", self.slopes >= 0, "at least 0")
         require(self, "noise", self.noise >= 0, "at least 0")
-        require(self, "capacity", self.capacity >= max(self.batch, self.environments), "at least batch and environments")
+        require(
+            self, "capacity", self.capacity >= max(self.batch, self.environments), "at least batch and environments"
+        )
 
     @property
-    def rates(self) -> tuple[float, float]:
-        """The learning rates of actor and critic."""
-        default = 2e-2 if self.rung == 2 else 5e-3
-        return self.actor_lr or default, self.critic_lr or default
-
-    @property
-    def follows(self) -> float:
-        return self.tau or (0.5 if self.rung == 2 else 0.1)
+    def rates(self) -> tuple[float, float, float]:
+        """actor_lr, critic_lr and tau. Below rung 2 the actor must be slow: it learns from a critic's slope in u, which
+        is noisy where u was hardly tried."""
+        actor_lr, critic_lr, tau = (0.02, 0.02, 0.5) if self.rung == 2 else (0.001, 0.01, 0.1)
+        return self.actor_lr or actor_lr, self.critic_lr or critic_lr, self.tau or tau
 
     def run(self, mdp: MDP, task: Task) -> Result:
         """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
@@ -246,8 +243,7 @@ class Learner:
         self.replay = Replay(method.capacity, mdp.S, mdp.A, mdp.low)
         self.s = mdp.sample_box(method.environments, self.generator)
         self.age = torch.randint(method.episode, (method.environments,), generator=self.generator, device=mdp.device)
-        self.actor_lr, self.critic_lr = method.rates
-        self.tau = method.follows
+        self.actor_lr, self.critic_lr, self.tau = method.rates
         self.broken = Broken(mdp, method.batch)
         self.updates = 0
         while len(self.replay) < method.batch:

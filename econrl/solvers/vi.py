@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, gmres
 from torch import Tensor
 
 from econrl.accuracy import HeldOut
@@ -200,6 +199,8 @@ class Evaluation:
             x_ = torch.as_tensor(x).to(v)
             return (x_ - self.apply(x_)).cpu().numpy()
 
+        from scipy.sparse.linalg import LinearOperator, gmres
+
         operator = LinearOperator((len(v), len(v)), matvec=remainder, dtype=np.float64)
         b = gap.cpu().numpy()
         correction, _ = gmres(operator, b, rtol=1e-10, atol=1e-13 * float(v.abs().max()), restart=steps, maxiter=1)
@@ -330,8 +331,8 @@ def coarse_points(description: dict[str, Any]) -> list[int]:
 def visited_range(mdp: MDP, policy: GridPolicy, margin: float) -> tuple[Tensor, Tensor, Tensor]:
     """The least and the largest continuous states to cover, and the median of a simulation.
 
-    They cover the domain, the states that follow it and those that a simulation visits, and half as far again beyond the
-    domain, for the simulations to come; at most `margin` outside, no nearer to zero than half a positive lower bound.
+    They cover the domain, the states that follow it and those that a simulation visits, and outside the domain half as
+    far again, for simulations to come; at most `margin` outside, no nearer to zero than half a positive lower bound.
     """
     generator = torch.Generator(mdp.device).manual_seed(0)
     columns = mdp.continuous
