@@ -82,7 +82,7 @@ class MDP:
         for chain, table in zip(self.chains, self.tables, strict=True):
             index = values[chain.name].long()
             # index_select, unlike table[index], works for a single state under vmap
-            values[chain.name] = table.index_select(0, index.reshape(-1)).reshape(*index.shape, *table.shape[1:])
+            values[chain.name] = table.index_select(0, index.reshape(-1)).reshape(index.shape + table.shape[1:])
         return View("state", values)
 
     def actions(self, a: Tensor) -> View:

@@ -167,8 +167,8 @@ def instance(cls: type[Model], description: dict[str, Any]) -> Model:
         raise SaveError(f"the solution's parameters do not fit the model '{name}': {error}") from error
     if not same_fingerprint(fingerprint(MDP(found)), description["fingerprint"]):
         raise SaveError(
-            f"the folder was solved for another {name}: its variables, shocks, bounds, reward, transition or discount "
-            "differ"
+            f"the folder was solved for another {name}: its variables, shocks, bounds, "
+            "reward, transition or discount differ"
         )
     return found
 

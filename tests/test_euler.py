@@ -133,12 +133,6 @@ def test_a_markov_chain_weighs_tomorrow_by_todays_row():
 
 # Against closed forms
 
-ONE_UNIT = pytest.mark.xfail(
-    strict=True,
-    reason="each part of a budget is divided by its own unit, so that equal gains from all of a full budget's parts "
-    "look unequal; the parts need a common unit",
-)
-
 
 @pytest.mark.parametrize(
     ("model", "tolerance"),
@@ -150,7 +144,7 @@ ONE_UNIT = pytest.mark.xfail(
         (LinearQuadratic(n=2, m=3), 1e-8),  # more actions than states: X' is the shortest of many
         (Portfolio(n=2), 1e-6),  # shares by an optimiser
         (Portfolio(n=5), 1e-6),
-        pytest.param(Portfolio(n=2, gamma=1.0), 1e-6, marks=ONE_UNIT),  # no safe asset: the budget binds
+        (Portfolio(n=2, gamma=1.0, premium=0.06), 1e-6),  # no safe asset: the budget binds, and its parts need one unit
         (Portfolio(n=2, gamma=1.0, premium=0.2), 1e-6),  # the whole budget goes into the better asset
         (Portfolio(n=2, premium=-0.05), 1e-6),  # none of it does
     ],

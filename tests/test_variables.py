@@ -59,10 +59,7 @@ class WithoutChain(Everything):
         return {**super().transition(s, a, e), "y": 0.3 * s.y}
 
 
-CHAIN_UNDER_VMAP = pytest.mark.xfail(
-    strict=True, reason="a chain's value is looked up by table[index], which vmap refuses for a single state"
-)
-BOTH = pytest.mark.parametrize("model", [WithoutChain(), pytest.param(Everything(), marks=CHAIN_UNDER_VMAP)])
+BOTH = pytest.mark.parametrize("model", [WithoutChain(), Everything()])  # vmap refuses table[index] for one state
 
 
 def setup(shape=(7,), seed=0, model=Everything()):
