@@ -135,6 +135,8 @@ def sb3_policy(algorithm: str, model: econrl.Model, seconds: float, seed: int) -
         def _on_step(self) -> bool:
             return time.perf_counter() - begun < seconds
 
+    torch.set_num_threads(1)  # other libraries may have changed it meanwhile
+    torch.set_flush_denormal(True)
     torch.manual_seed(seed)
     learner = getattr(stable_baselines3, algorithm)(
         "MlpPolicy",
@@ -224,7 +226,7 @@ def main() -> None:
         pd.DataFrame(runs).to_csv(OUT / "bench_runs.csv", index=False)
     table = worst(pd.DataFrame(runs))
     table.to_csv(OUT / "bench.csv", index=False)
-    machine = f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}, econrl on CPU"
+    machine = f"{platform.machine()}, one thread, torch {torch.__version__}, econrl on CPU"
     print(f"\nWorst of the seeds; errors log10 on the ergodic set, held out. {machine}\n")
     print(table.round(2).to_string(index=False))
 
