@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from econrl.mdp import MDP
@@ -41,6 +42,7 @@ class StateFunction(nn.Module):
 
 def restore(kind: str, mdp: MDP, description: dict[str, Any], state: dict[str, Tensor]) -> StateFunction:
     """Build a function from what `describe` and `state_dict` said."""
-    function = KINDS[kind](mdp, **description).to(mdp.device, mdp.dtype)
+    with torch.random.fork_rng(devices=[]):  # a network's first weights, soon overwritten, are no draw of the user's
+        function = KINDS[kind](mdp, **description).to(mdp.device, mdp.dtype)
     function.load_state_dict(state)
     return function.requires_grad_(False)

@@ -225,6 +225,8 @@ def to_json(value: Any) -> Any:
         return {"array": torch.as_tensor(value).tolist()}
     if isinstance(value, list | tuple):
         return {"list": [to_json(v) for v in value]}
+    if isinstance(value, np.generic):
+        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if dataclasses.is_dataclass(value) or not isinstance(value, dict):

@@ -56,7 +56,7 @@ def solve(
     if reason is not None:
         able = [name for name, cls in METHODS.items() if cls().refuse(mdp) is None]
         raise MethodError(f"{chosen.name} cannot solve {type(model).__name__}: {reason}. Methods that can: {able}")
-    with Progress(task, chosen.name, progress) as shown, arithmetic(chosen):
+    with Progress(task, chosen.name, progress) as shown, arithmetic(chosen), torch.random.fork_rng(devices=[]):
         for warning in warnings:
             shown.say(f"warning: {warning}")
         task.report = shown.row

@@ -139,7 +139,8 @@ def evaluate_bound(bound: Bound, s: View, a: View) -> Tensor | float:
 
 @functools.lru_cache
 def takes_state_only(bound: Callable) -> bool:
-    arguments = len(inspect.signature(bound).parameters)
+    parameters = inspect.signature(bound).parameters.values()
+    arguments = sum(p.default is inspect.Parameter.empty for p in parameters)
     if arguments not in (1, 2):
         name = getattr(bound, "__qualname__", "it")
         raise SpecError(f"a bound must be a number, f(s) or f(s, a); {name} takes {arguments} arguments")

@@ -597,3 +597,22 @@ import econrl
 def test_import_needs_torch_numpy_and_pandas_only():
     done = subprocess.run([sys.executable, "-c", BLOCK], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr.splitlines()[-1]
+
+
+def test_solving_leaves_the_users_random_numbers_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    econrl.solve(BrockMirman(), steps=2)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_numpy_scalars_are_saved_and_a_default_argument_is_no_action(tmp_path):
+    @dataclass(frozen=True, kw_only=True)
+    class Half(BrockMirman):
+        def actions(self):
+            return Action("c", low=0.0, high=lambda s, share=0.9: share * self.output(s))
+
+    solution = econrl.solve(Half(sigma=np.float64(0.1)), steps=2)
+    solution.save(tmp_path / "half")
+    assert econrl.load(tmp_path / "half", Half).model.sigma == 0.1
