@@ -28,6 +28,7 @@ from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.model import Model
 from econrl.simulate import ergodic_states
+from econrl.tables import columns_of
 
 Function = Callable[[Tensor], Tensor]
 
@@ -123,8 +124,7 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
 def by_action(mdp: MDP, name: str, errors: Tensor) -> dict[str, Tensor]:
     if mdp.A == 1:
         return {}
-    columns = [column for slot in mdp.action_slots for column in slot.columns]
-    return {f"{name} {column}": errors[:, i] for i, column in enumerate(columns)}
+    return {f"{name} {column}": errors[:, i] for i, column in enumerate(columns_of(mdp.action_slots))}
 
 
 def relative(error: Tensor, level: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from econrl.errors import EconrlError, SaveError
 from econrl.functions import KINDS, StateFunction, restore
 from econrl.mdp import MDP
 from econrl.model import Model
+from econrl.tables import columns_of
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, TRAINING = "solution.json", "weights.safetensors", "training.csv"
@@ -209,7 +210,7 @@ def fingerprint(mdp: MDP) -> dict[str, Any]:
     if mdp.horizon is not None:
         values.append(mdp.terminal(torch.cat([s[:, :-1], torch.full_like(s[:, -1:], mdp.horizon)], dim=-1)))
     layouts = (mdp.state_slots, mdp.action_slots, mdp.shock_slots)
-    names = [column for layout in layouts for slot in layout for column in slot.columns]
+    names = [column for layout in layouts for column in columns_of(layout)]
     return {"names": names, "values": torch.cat([v.flatten() for v in values]).tolist()}
 
 
