@@ -185,6 +185,9 @@ def solve(
     seed: Seed = 0,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="The folder to write; default: out/MODEL-METHOD.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A file that keeps the state of the run; the same command goes on from it.")
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -198,7 +201,15 @@ def solve(
     saving.check_new_folder(folder, overwrite)
     saving.parameters_json(spec)  # raises where a parameter could not be saved
     solution = econrl.solve(
-        spec, chosen, steps=steps, time_limit=time_limit, tol=tol, seed=seed, device=device, progress=not quiet
+        spec,
+        chosen,
+        steps=steps,
+        time_limit=time_limit,
+        tol=tol,
+        seed=seed,
+        device=device,
+        progress=not quiet,
+        checkpoint=checkpoint,
     )
     accuracy = solution.accuracy()
     if not quiet:

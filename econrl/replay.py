@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,15 @@ class Replay(nn.Module):
     def sample(self, n: int, generator: torch.Generator) -> Transitions:
         at = torch.randint(len(self), (n,), generator=generator, device=self.s.device)
         return Transitions(*(buffer[at] for buffer in self._columns()))
+
+    def state(self) -> dict[str, Any]:
+        """What is in the buffer, to be restored later."""
+        return {"added": self.added, "columns": [buffer[: len(self)] for buffer in self._columns()]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.added = state["added"]
+        for buffer, kept in zip(self._columns(), state["columns"], strict=True):
+            buffer[: len(kept)] = kept.to(buffer)
 
     def _columns(self) -> tuple[Tensor, ...]:
         return self.s, self.u, self.r, self.beta, self.s_next

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,11 +15,13 @@ import torch
 
 from econrl.accuracy import samples
 from econrl.check import check
+from econrl.checkpoint import Checkpoint
 from econrl.errors import EconrlError, MethodError
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.model import Model
 from econrl.progress import Progress
+from econrl.saving import fingerprint
 from econrl.solution import Solution
 from econrl.solvers import DDPG, METHODS
 from econrl.solvers.base import Method, Task
@@ -32,6 +37,7 @@ def solve(
     seed: int = 0,
     device: str = "auto",
     progress: bool | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Solution:
     """Solve a model.
 
@@ -44,6 +50,8 @@ def solve(
     seed        of all random numbers
     device      "auto" (CUDA where there is one), "cpu", "cuda"
     progress    show the error while it runs; default: on a terminal
+    checkpoint  a file that keeps the state of the run, written at every measurement of the error. The same call with
+                a file that is there goes on from it, and gives the result of a run that was never interrupted
 
     Returns the policy with the lowest error seen on held-out points. Ctrl-C returns the best so far.
     Raises SpecError, MethodError or SolveError, each with what, where and what to do.
@@ -56,6 +64,8 @@ def solve(
     if reason is not None:
         able = [name for name, cls in METHODS.items() if cls().refuse(mdp) is None]
         raise MethodError(f"{chosen.name} cannot solve {type(model).__name__}: {reason}. Methods that can: {able}")
+    if checkpoint is not None:
+        task.checkpoint = Checkpoint(checkpoint, identity(model, chosen, task))
     with Progress(task, chosen.name, progress) as shown, arithmetic(chosen), torch.random.fork_rng(devices=[]):
         for warning in warnings:
             shown.say(f"warning: {warning}")
@@ -66,6 +76,7 @@ def solve(
         "method": chosen.name,
         "settings": dataclasses.asdict(chosen),  # type: ignore[call-overload]
         "steps": result.steps,
+        "planned_steps": result.planned_steps,
         "seconds": task.elapsed(),
         "seed": seed,
         "device": str(task.device),
@@ -77,6 +88,22 @@ def solve(
         "torch": torch.__version__,
     }
     return Solution(model, result.policy, result.value, pd.DataFrame(result.log), info)
+
+
+def identity(model: Model, method: Method, task: Task) -> dict[str, Any]:
+    """What two runs must share so that one can go on where the other was stopped."""
+    return {
+        "model": type(model).__name__,
+        "fingerprint": hashlib.sha256(json.dumps(fingerprint(MDP(model))).encode()).hexdigest(),
+        "method": method.name,
+        "settings": dataclasses.asdict(method),  # type: ignore[call-overload]
+        "seed": task.seed,
+        "steps": task.steps,
+        "time_limit": task.time_limit,
+        "tol": task.tol,
+        "device": str(task.device),
+        "torch": torch.__version__,
+    }
 
 
 def compare(

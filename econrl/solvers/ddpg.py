@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -166,27 +167,31 @@ class DDPG(Method):
     def run(self, mdp: MDP, task: Task) -> Result:
         """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
         tracker = Tracker(task, HeldOut(task.model, task.device))
-        steps = task.steps or self.plan(mdp, task, tracker)
+        kept = tracker.resume()
+        steps = kept["steps"] if kept else task.steps or self.plan(mdp, task, tracker)
         learner = self.learner(mdp, task)
         every = max(steps // MEASUREMENTS, 1)
-        message, converged, step = "", False, 0
+        message, step = "", 0
+        if kept:
+            step = kept["step"]
+            learner.restore(kept["learner"])
         try:
-            for step in range(1, steps + 1):
-                learner.advance()
-                learner.update(1 - (step - 1) / steps)
-                if step % every == 0 or step == steps:
-                    learner.broken.raise_if_seen(mdp)
-                    converged = tracker.measure(step, learner.actor_target, learner.critic_target)
-                    if converged:
-                        break
-                    if task.remaining() <= 0 and step < steps:
-                        message = f"stopped by the time limit after {step} of {steps} planned steps"
-                        break
+            while step < steps and not tracker.converged:
+                if task.remaining() <= 0 and tracker.log:
+                    message = f"stopped by the time limit after {step} of {steps} planned steps"
+                    break
+                for _ in range(min(every, steps - step)):
+                    step += 1
+                    learner.advance()
+                    learner.update(1 - (step - 1) / steps)
+                learner.broken.raise_if_seen(mdp)
+                tracker.measure(step, learner.actor_target, learner.critic_target)
+                tracker.keep({"steps": steps, "step": step, "learner": learner.state()})
         except KeyboardInterrupt:
             message = f"interrupted after {step} of {steps} steps"
             if tracker.best is None:
                 tracker.measure(step, learner.actor_target, learner.critic_target)
-        return tracker.result(step, converged, message)
+        return tracker.result(step, tracker.converged, message, steps)
 
     def learner(self, mdp: MDP, task: Task) -> Learner:
         return ModelLearner(self, mdp, task) if self.rung == 2 else CriticLearner(self, mdp, task)
@@ -230,6 +235,7 @@ class Learner:
     critic: ValueNetwork | ActionValueNetwork
     critic_target: ValueNetwork | ActionValueNetwork
     actor_target: Actor
+    critic_optimiser: torch.optim.Optimizer
 
     def __init__(self, method: DDPG, mdp: MDP, task: Task):
         self.method, self.mdp = method, mdp
@@ -265,6 +271,31 @@ class Learner:
         keep = goes_on(mdp, reached) & (self.age < self.method.episode)
         self.age *= keep
         self.s = torch.where(keep.unsqueeze(-1), reached, mdp.sample_box(len(s), self.generator))
+
+    def state(self) -> dict[str, Any]:
+        """All that the run's further course depends on."""
+        return {
+            "networks": [network.state_dict() for network in self.networks()],
+            "optimisers": [optimiser.state_dict() for optimiser in (self.actor_optimiser, self.critic_optimiser)],
+            "replay": self.replay.state(),
+            "environments": [self.s, self.age],
+            "generator": self.generator.get_state(),
+            "updates": self.updates,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for network, kept in zip(self.networks(), state["networks"], strict=True):
+            network.load_state_dict(kept)
+        for optimiser, kept in zip((self.actor_optimiser, self.critic_optimiser), state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
+        self.replay.restore(state["replay"])
+        self.s, self.age = (tensor.to(self.mdp.device) for tensor in state["environments"])
+        self.generator.set_state(state["generator"])
+        self.updates = state["updates"]
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.actor, self.critic, self.actor_target, self.critic_target
 
     def update(self, rate: float) -> None:
         """One gradient step of critic and actor, at a share `rate` of their learning rates, and of the targets."""

@@ -20,8 +20,8 @@ from econrl.expectation import LARGEST_GAUSS, Quadrature
 from econrl.grids import GridPolicy, GridValue
 from econrl.interpolation import BASIS, FEWEST, Stencil
 from econrl.mdp import MDP
-from econrl.simulate import ergodic_states
 from econrl.solvers.base import Method, Result, Task, Tracker
+from econrl.solvers.fit_grid import coarse_points, fitted
 from econrl.solvers.maximise import best_candidate, better, candidates, evaluate, newton
 
 DEFAULT_POINTS = 4096  # in all, or fewer where
@@ -29,8 +29,7 @@ DEFAULT_WORK = 8_000_000  # would be exceeded: points x nodes x coefficients a q
 MOST_ON_A_LINE = 500
 CHUNK = {"cpu": 400_000, "cuda": 8_000_000}  # numbers gathered at once: states x nodes x coefficients a query
 COPIES = 16  # arrays of a chunk's size that second derivatives hold at their peak
-COARSE, COARSE_STEPS = 256, 6  # points a dimension, and iterations, of the grid that tells how far the states reach
-BEYOND = 1.5  # how far the grid reaches outside the domain, over how far a simulation was seen to
+SKETCH_STEPS = 6  # iterations on the coarse grid that tells how far the states reach
 PATIENCE = 25  # iterations without a new smallest change
 FIRST_LIMIT = 4.0  # of u in the policy that the iteration starts from: shares of 0.02 to 0.98
 
@@ -76,7 +75,9 @@ class VI(Method):
         self.check_memory(mdp)
         description = self.describe_grid(mdp)
         if self.margin > 0 or self.spacing is None:
-            description = fitted(self, mdp, description)
+            coarse = Iteration(self, mdp, {**description, "points": coarse_points(description)})
+            coarse.sketch()
+            description = fitted(mdp, coarse.policy, description, self.margin, self.spacing is None)
         iteration = Iteration(self, mdp, description)
         tracker = Tracker(task, HeldOut(task.model, mdp.device))
         if mdp.horizon is None:
@@ -227,6 +228,16 @@ class Iteration:
         self.v = self.evaluation(self.s, self.u).solve(torch.zeros_like(self.s[:, 0]), max(self.method.howard, 50))
         self.store()
 
+    def sketch(self) -> None:
+        """A few steps: enough for a policy that tells how far the states reach."""
+        if self.mdp.horizon is None:
+            self.begin()
+            for step in range(SKETCH_STEPS):
+                self.step(scan=step == 0)
+        else:
+            for t in reversed(range(self.mdp.horizon)):
+                self.step_back(t)
+
     def step(self, scan: bool) -> float:
         """Improve and evaluate once; the change of V (relative to max |V|) or of the policy (in shares), if larger."""
         u, v = self.improve(self.s, self.u, scan)
@@ -301,63 +312,6 @@ class Iteration:
         return Evaluation(self.value, torch.cat(rewards), torch.cat(factors), Stencil(first, weights), self.chunk)
 
 
-def fitted(method: VI, mdp: MDP, description: dict[str, Any]) -> dict[str, Any]:
-    """The grid's description, fitted to where the states go under the policy of a coarse grid."""
-    coarse = Iteration(method, mdp, {**description, "points": coarse_points(description)})
-    if mdp.horizon is None:
-        coarse.begin()
-        for step in range(COARSE_STEPS):
-            coarse.step(scan=step == 0)
-    else:
-        for t in reversed(range(mdp.horizon)):
-            coarse.step_back(t)
-    low, high, median = visited_range(mdp, coarse.policy, method.margin)
-    wide = {**description, "low": low.tolist(), "high": high.tolist()}
-    s = GridPolicy(mdp, **wide).states()
-    if not mdp.reward(s, mdp.act(s, s.new_zeros(len(s), mdp.A))).isfinite().all():
-        wide = description  # the model is not defined out there
-    if method.spacing is None:
-        edges = zip(wide["low"], wide["high"], median.tolist(), strict=True)
-        wide["spacing"] = [spacing_for((middle - least) / (most - least)) for least, most, middle in edges]
-    return wide
-
-
-def coarse_points(description: dict[str, Any]) -> list[int]:
-    points = description["points"]
-    n = max(int(COARSE ** (1 / max(len(points), 1)) + 1e-9), FEWEST[description["interpolation"]])
-    return [min(n, most) for most in points]
-
-
-def visited_range(mdp: MDP, policy: GridPolicy, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The least and the largest continuous states to cover, and the median of a simulation.
-
-    They cover the domain, the states that follow it and those that a simulation visits, and outside the domain half as
-    far again, for simulations to come; at most `margin` outside, no nearer to zero than half a positive lower bound.
-    """
-    generator = torch.Generator(mdp.device).manual_seed(0)
-    columns = mdp.continuous
-    box = mdp.sample_box(500, generator)
-    after = mdp.transition(box.unsqueeze(-2), policy(box).unsqueeze(-2), mdp.nodes).flatten(0, 1)[:, columns]
-    visited = ergodic_states(mdp, policy, 100, 100, 100, generator)[0][:, columns]
-    low, high = mdp.low[columns], mdp.high[columns]
-    room = margin * (high - low)
-    room_below = torch.where(low > 0, room.minimum(low / 2), room)
-    below = (low - torch.minimum(after.amin(dim=0), visited.amin(dim=0))).nan_to_num(nan=0.0)
-    above = (torch.maximum(after.amax(dim=0), visited.amax(dim=0)) - high).nan_to_num(nan=0.0)
-    least = low - (BEYOND * below.clamp(min=0)).minimum(room_below)
-    largest = high + (BEYOND * above.clamp(min=0)).minimum(room)
-    return least, largest, visited.nanmedian(dim=0).values
-
-
-def spacing_for(z: float) -> float:
-    """The spacing kappa >= 0 that puts a third of the points below z in (0, 1), at most 6.
-
-    (q - 1)/(q^3 - 1) = z for q = e^(kappa/3), so that q^2 + q + 1 = 1/z.
-    """
-    q = (math.sqrt(4 / min(max(z, 1e-3), 1 / 3) - 3) - 1) / 2
-    return min(3 * math.log(q), 6.0)
-
-
 class Convergence:
     """Has the iteration ended, and why? `message` is empty where it converged."""
 
@@ -396,7 +350,9 @@ def iterate(method: VI, it: Iteration, task: Task, tracker: Tracker) -> Result:
             step += 1
             ends = state.ends(step, change, scan)
             measured = ends or step % method.every == 0
-            if measured and tracker.measure(step, it.policy, it.value, change=change):
+            if measured:
+                tracker.measure(step, it.policy, it.value, change=change)
+            if tracker.converged:
                 state.converged = True
                 break
             if ends or state.out_of_time(step, time.perf_counter() - began):
