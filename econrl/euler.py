@@ -170,7 +170,7 @@ def undoing(
 def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int) -> Tensor:
     """G (B, A) where an action is next to one of its bounds and the bound's multiplier matters, zero elsewhere."""
     G = torch.zeros_like(a)
-    at_low, at_high = near_bounds(mdp, s, a)
+    at_low, at_high = near_bounds(mdp, mdp.shares(s, a))
     rows = (at_low | at_high).any(dim=-1)
     if depth == 0 or not rows.any():
         return G
@@ -182,24 +182,23 @@ def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tens
     return G
 
 
-def near_bounds(mdp: MDP, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Which actions (B, A) are next to their lower, and which to their upper bound."""
-    y = mdp.shares(s, a)
+def near_bounds(mdp: MDP, y: Tensor, distance: float = NEAR_BOUND) -> tuple[Tensor, Tensor]:
+    """Which shares y (..., A) are next to their lower, and which to their upper bound."""
     low, high = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
     for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
         part = slice(slot.start, slot.stop)
         if isinstance(v, Budget) or is_bound(v.low):
-            low[..., part] = y[..., part] < NEAR_BOUND
+            low[..., part] = y[..., part] < distance
         if isinstance(v, Action) and is_bound(v.high):
-            distance = 1 - y[..., part] if is_bound(v.low) else y[..., part]
-            high[..., part] = distance < NEAR_BOUND
+            room = 1 - y[..., part] if is_bound(v.low) else y[..., part]
+            high[..., part] = room < distance
     return low, high
 
 
 def at_bounds(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
     """The shares (B, A) of actions, those next to a bound put on it."""
-    low, high = near_bounds(mdp, s, a)
     y = mdp.shares(s, a)
+    low, high = near_bounds(mdp, y)
     return torch.where(low | (high & (y < NEAR_BOUND)), 0.0, torch.where(high, 1.0, y))
 
 

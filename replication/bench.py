@@ -26,6 +26,7 @@ import torch
 import econrl
 from econrl.models import BrockMirman, BufferStock, Investment, LinearQuadratic, Portfolio, StochasticGrowth
 
+SB3_RANGE = 0.3  # of log-odds to each side of the best constant share: a wider one is worse, for both run to its edge
 OUT = Path(__file__).parent / "results"
 
 
@@ -125,7 +126,7 @@ def sb3_policy(algorithm: str, model: econrl.Model, seconds: float, seed: int) -
             return ((self.s[0].numpy() - middle) / radius).astype(np.float32)
 
         def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-            a = mdp.act(self.s, start.u + 2 * mdp.tensor(action))
+            a = mdp.act(self.s, start.u + SB3_RANGE * mdp.tensor(action))
             r = float((mdp.reward(self.s, a) - typical.mean()) / typical.std())
             self.s = mdp.transition(self.s, a, mdp.sample_shocks(self.s, self.generator))
             self.age += 1
@@ -159,7 +160,7 @@ def sb3_policy(algorithm: str, model: econrl.Model, seconds: float, seed: int) -
         seen = ((flat - mdp.tensor(middle)) / mdp.tensor(radius)).float()
         with torch.no_grad():
             action = learner.actor(seen).clamp(-1, 1).double()
-        return mdp.act(flat, start.u + 2 * action).reshape(*s.shape[:-1], mdp.A)
+        return mdp.act(flat, start.u + SB3_RANGE * action).reshape(*s.shape[:-1], mdp.A)
 
     return policy, learner._n_updates, spent
 

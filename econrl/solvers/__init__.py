@@ -2,8 +2,9 @@
 
 from econrl.solvers.base import Method
 from econrl.solvers.ddpg import DDPG
+from econrl.solvers.perturbation import Perturbation
 from econrl.solvers.vi import VI
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (VI, DDPG)}
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (Perturbation, VI, DDPG)}
 
-__all__ = ["DDPG", "METHODS", "VI", "Method"]
+__all__ = ["DDPG", "METHODS", "VI", "Method", "Perturbation"]
