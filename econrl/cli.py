@@ -255,7 +255,6 @@ def compare(
     chosen = [method_of(name.strip()) for name in methods.split(",")]
     if out is not None:
         report.check_file(out / "compare.csv", overwrite)
-    econrl.check(spec)  # once, before each method fails by the same mistake
     table = econrl.compare(
         spec, chosen, steps=steps, time_limit=time_limit, seed=seed, device=device, progress=not quiet
     )

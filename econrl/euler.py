@@ -70,11 +70,9 @@ def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
     columns = moved.nonzero().flatten().tolist()
     endogenous = [keep[i] for i in columns]
 
-    depends = action_jacobian(
-        lambda a: mdp.discount(s, a, nodes).expand(len(nodes), probes).unsqueeze(-1), a.expand(len(nodes), *a.shape)
-    )
-    if (depends != 0).any():
-        return Structure(endogenous, False, False, "the discount factor depends on an action")
+    beta_s, beta_a = torch.func.grad(lambda s, a: mdp.discount(s, a, nodes).sum() + 0 * s.sum(), argnums=(0, 1))(s, a)
+    if beta_a.any() or beta_s[:, endogenous].any():
+        return Structure(endogenous, False, False, "the discount factor depends on an action or an endogenous state")
     F_a = f_a[:, :, columns].transpose(0, 1)  # (B, J, x, A)
     F_x = f_s[:, :, columns][..., columns].transpose(0, 1)
     if not endogenous:
@@ -148,6 +146,7 @@ def undoing(
     mdp: MDP, structure: Structure, s: Tensor, a: Tensor, g: Tensor, multiplier: Tensor, shares: Tensor
 ) -> Function:
     """The function of s whose derivative in x is g X + multiplier a_x, summed over the batch; g, multiplier (B, A)."""
+    g = g - linked(mdp, s, multiplier, shares)
     nodes = mdp.nodes if structure.joint else mdp.nodes[:1]
     f_a = action_jacobian(
         lambda a: mdp.transition(s.unsqueeze(-2), a, nodes)[..., structure.endogenous],
@@ -165,6 +164,13 @@ def undoing(
         return (weights * after).sum() + (multiplier * mdp.from_shares(s, shares)).sum()
 
     return of_state
+
+
+def linked(mdp: MDP, s: Tensor, multiplier: Tensor, shares: Tensor) -> Tensor:
+    """What an action moves by way of bounds that read it: sum_k G'_k da_k/da_j for the others' given shares."""
+    width = mdp.widths(s, mdp.from_shares(s, shares))
+    along = torch.func.grad(lambda y: (multiplier * mdp.from_shares(s, y)).sum())(shares)
+    return torch.where(width.abs() > 0, along / torch.where(width.abs() > 0, width, 1.0) - multiplier, 0.0)
 
 
 def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int) -> Tensor:

@@ -21,7 +21,7 @@ from econrl.errors import MethodError
 from econrl.shocks import Rule, Shock, product
 
 RULES = ("auto", "gauss", "monomial", "sobol")
-LARGEST_GAUSS = 200  # "auto" takes the tensor product up to so many nodes, the monomial rule beyond
+LARGEST_GAUSS, FEWEST_GAUSS = 200, 3  # nodes in all, and a dimension, of the tensor products that "auto" takes
 LARGEST_RULE = 100_000
 
 
@@ -30,9 +30,10 @@ class Quadrature:
     """How expectations are taken."""
 
     rule: str = "auto"
-    """auto, gauss, monomial or sobol; auto is gauss where it needs at most 200 nodes, else monomial."""
+    """auto, gauss, monomial or sobol; auto is gauss with as many nodes a dimension, up to `nodes`, as make at most 200
+    in all; monomial where three are too many."""
     nodes: int = 5
-    """Nodes a dimension of the Gauss rules."""
+    """Nodes a dimension of the Gauss rules; with auto, at most."""
     points: int = 256
     """Points of the Sobol rule; a power of two."""
 
@@ -47,17 +48,19 @@ class Quadrature:
         discrete = [s for s in shocks if s.discrete]
         dimensions = sum(s.width for s in continuous)
         support = math.prod(len(s.nodes(self.nodes)[0]) for s in discrete)
-        rule = self.rule
+        rule, each = self.rule, self.nodes
         if rule == "auto":
-            rule = "gauss" if self.nodes**dimensions * support <= LARGEST_GAUSS or dimensions <= 1 else "monomial"
-        count = support * {"gauss": self.nodes**dimensions, "monomial": 2 * dimensions, "sobol": self.points}[rule]
+            while each > FEWEST_GAUSS and dimensions > 1 and each**dimensions * support > LARGEST_GAUSS:
+                each -= 1
+            rule = "gauss" if each**dimensions * support <= LARGEST_GAUSS or dimensions <= 1 else "monomial"
+        count = support * {"gauss": each**dimensions, "monomial": 2 * dimensions, "sobol": self.points}[rule]
         if count > LARGEST_RULE:
             raise MethodError(
                 f"the {rule} rule over {dimensions} continuous shocks needs {count:,} nodes; "
                 "use rule='monomial' or 'sobol'"
             )
         if rule == "gauss" or not continuous:
-            return in_order(shocks, [s.nodes(self.nodes) for s in shocks])
+            return in_order(shocks, [s.nodes(each) for s in shocks])
         z, weights = monomial(dimensions) if rule == "monomial" else sobol(dimensions, self.points)
         columns = torch.split(z, [s.width for s in continuous], dim=-1)
         joint = torch.cat([s.from_normal(c) for s, c in zip(continuous, columns, strict=True)], dim=-1)

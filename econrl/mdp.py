@@ -143,6 +143,21 @@ class MDP:
                 parts.append(part.sigmoid() if below and above else F.softplus(part) if below or above else part)
         return torch.cat(parts, dim=-1)
 
+    def squash_slope(self, u: Tensor) -> Tensor:
+        """dy/du of each share on its own, (..., A); positive."""
+        parts = []
+        for v, slot in zip(self.action_variables, self.action_slots, strict=True):
+            part = u[..., slot.start : slot.stop]
+            if isinstance(v, Budget):
+                rest = torch.zeros_like(part[..., :1])
+                y = torch.cat([part, rest], dim=-1).softmax(dim=-1)[..., :-1]
+                parts.append(y * (1 - y))
+            else:
+                below, above = is_bound(v.low), is_bound(v.high)
+                y = part.sigmoid()
+                parts.append(y * (1 - y) if below and above else y if below or above else torch.ones_like(y))
+        return torch.cat(parts, dim=-1)
+
     def unsquash(self, y: Tensor) -> Tensor:
         """The u that squashes to y; shares on a bound are moved off it by 1e-12."""
         parts = []

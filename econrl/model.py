@@ -12,7 +12,7 @@ from torch import Tensor
 
 from econrl.errors import SpecError
 from econrl.shocks import Shock
-from econrl.variables import Action, Budget, MarkovChain, State, View
+from econrl.variables import Action, Budget, MarkovChain, State
 
 States = State | MarkovChain | Sequence[State | MarkovChain]
 Actions = Action | Budget | Sequence[Action | Budget]
@@ -84,7 +84,10 @@ class Model:
         return None
 
     def initial(self, n: int, generator: torch.Generator) -> dict[str, Tensor] | None:
-        """n initial states, by name, for simulations; None: uniform on the domain."""
+        """n initial states, by name, for simulations; None: uniform on the domain.
+
+        Draw from the generator given, on its device: torch.rand(n, generator=generator, device=generator.device).
+        """
         return None
 
     # What every model has.
@@ -113,8 +116,3 @@ class Model:
             if isinstance(value, (Tensor, np.ndarray)) and torch.as_tensor(value).is_floating_point()
         }
         return dataclasses.replace(self, **moved) if moved else self  # type: ignore[type-var]
-
-
-def as_view(kind: str, values: dict[str, Tensor]) -> View:
-    """A view made by hand, to call a model's functions outside a solver: as_view("state", {"k": k, "z": z})."""
-    return View(kind, values)

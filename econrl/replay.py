@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class Replay(nn.Module):
 
     def add(self, new: Transitions) -> None:
         at = (self.added + torch.arange(len(new.s), device=new.s.device)) % self.capacity
-        for buffer, values in zip(self._columns(), astuple(new), strict=True):
+        for buffer, values in zip(self._columns(), vars(new).values(), strict=True):
             buffer[at] = values
         self.added += len(new.s)
 

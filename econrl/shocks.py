@@ -129,11 +129,11 @@ class Discrete(Shock):
 
     @property
     def support(self) -> Tensor:
-        values = torch.as_tensor(self.values, dtype=torch.float64)
+        values = torch.as_tensor(self.values, dtype=torch.float64).cpu()
         return values if values.ndim == 2 else values.unsqueeze(-1)
 
     def nodes(self, n: int) -> Rule:
-        return self.support, torch.as_tensor(self.probabilities, dtype=torch.float64)
+        return self.support, torch.as_tensor(self.probabilities, dtype=torch.float64).cpu()
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         u = torch.rand(*shape, generator=generator, dtype=torch.float64, device=generator.device)

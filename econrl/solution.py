@@ -22,7 +22,7 @@ class Solution:
     """A solved model: its policy and value functions, tables, simulations and accuracy.
 
     model       the model, with its parameters
-    training    DataFrame of the run: step, seconds, error (mean held-out Euler error; Bellman where there is none)
+    training    DataFrame of the run: step, seconds, held-out error (see `tol` of `solve`)
     info        method, settings, seed, steps, seconds, converged, message, ...
     """
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def solve(
     steps       the budget: gradient steps of ddpg, sweeps of vi
     time_limit  seconds for everything; it is turned into steps, which the solution reports, so that `steps=` repeats
                 the run bit for bit on the same machine
-    tol         stop once the mean held-out Euler error (Bellman error where there is none) is at most this
+    tol         stop once the held-out error is at most this: the mean Euler error (greedy and Bellman errors where
+                there is none) plus the share of periods in which simulated paths leave the domain
     seed        of all random numbers
     device      "auto" (CUDA where there is one), "cpu", "cuda"
     progress    show the error while it runs; default: on a terminal
@@ -56,10 +58,19 @@ def solve(
     Returns the policy with the lowest error seen on held-out points. Ctrl-C returns the best so far.
     Raises SpecError, MethodError or SolveError, each with what, where and what to do.
     """
+    started = time.perf_counter()
     chosen = method_of(method)
     warnings = check(model)
-    task = Task(model, device_of(device), seed, whole(steps), positive("time_limit", time_limit), positive("tol", tol))
-    mdp = MDP(model, task.device, chosen.dtype, Quadrature(nodes=chosen.nodes or Quadrature.nodes))
+    task = Task(
+        model,
+        device_of(device),
+        seed,
+        whole(steps),
+        positive("time_limit", time_limit),
+        positive("tol", tol),
+        started=started,
+    )
+    mdp = MDP(model, task.device, chosen.dtype, Quadrature(nodes=chosen.nodes))
     reason = chosen.refuse(mdp)
     if reason is not None:
         able = [name for name, cls in METHODS.items() if cls().refuse(mdp) is None]
@@ -122,6 +133,9 @@ def compare(
     The ergodic sample pools equal shares of every solution's own simulation. One row a method and measure: method,
     seconds, steps, sample, measure, unit, mean, p99, max; a method that failed has one row with its message.
     """
+    if not methods:
+        raise MethodError(f"compare needs at least one method; there are: auto, {', '.join(METHODS)}")
+    check(model)  # once, before each method fails by the same mistake
     solutions: dict[str, Solution] = {}
     failed: list[dict[str, Any]] = []
     for label, method in labelled(methods).items():
@@ -189,7 +203,7 @@ def device_of(name: str) -> torch.device:
 def whole(steps: int | None) -> int | None:
     if steps is not None and (steps != int(steps) or steps < 1):
         raise MethodError(f"steps must be a whole number of at least 1, got {steps}")
-    return steps
+    return None if steps is None else int(steps)
 
 
 def positive(name: str, value: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from econrl.mdp import MDP
 from econrl.variables import MarkovChain, Slot
 
 Points = pd.DataFrame | dict[str, Any] | Tensor
-MOST_ROWS = 500  # of a default table
+MOST_ROWS, FEWEST = 500, 5  # rows of a default table; values of each continuous state in it
 SLICE = 21  # points along one state
 
 
@@ -122,7 +123,8 @@ def full_frame(mdp: MDP, s: Tensor, a: Tensor) -> pd.DataFrame:
 def default_points(mdp: MDP) -> Tensor:
     """States for a table: a full grid up to 500 points for one to three states, else slices through the middle."""
     if mdp.S <= 3:
-        each = 101 if mdp.S == 1 else int(MOST_ROWS ** (1 / mdp.S))
+        listed = math.prod(int(mdp.high[c] - mdp.low[c]) + 1 for c in range(mdp.S) if c not in mdp.continuous)
+        each = 101 if mdp.S == 1 else max(int((MOST_ROWS / listed) ** (1 / max(len(mdp.continuous), 1))), FEWEST)
         axes = [axis(mdp, c, each) for c in range(mdp.S)]
         return mdp.tensor(list(itertools.product(*(a.tolist() for a in axes))))
     return torch.cat([slice_through(mdp, c, SLICE) for c in range(mdp.S)])

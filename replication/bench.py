@@ -107,6 +107,7 @@ def sb3_policy(algorithm: str, model: econrl.Model, seconds: float, seed: int) -
     from econrl.mdp import MDP
     from econrl.solvers.start import find_start
 
+    begun = time.perf_counter()
     mdp = MDP(model)
     start = find_start(mdp, torch.Generator().manual_seed(seed))
     middle, radius = ((mdp.high + mdp.low) / 2).numpy(), ((mdp.high - mdp.low) / 2).numpy()
@@ -151,7 +152,6 @@ def sb3_policy(algorithm: str, model: econrl.Model, seconds: float, seed: int) -
         seed=seed,
         device="cpu",
     )
-    begun = time.perf_counter()
     learner.learn(10**9, callback=Clock())
     spent = time.perf_counter() - begun
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import econrl
-from econrl import DDPG, Action, MethodError, Model, SolveError, State
+from econrl import DDPG, Action, MethodError, Model, Normal, SolveError, State
 from econrl.accuracy import HeldOut, samples
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
@@ -565,6 +565,52 @@ def test_an_action_without_bounds_in_a_model_without_an_euler_equation():
     s = mdp.sample_box(500, torch.Generator().manual_seed(9))
     gap = result.policy.on(mdp)(s) - mdp.exact_policy(s)
     assert gap.abs().mean() < 0.15 * mdp.exact_policy(s).abs().mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedAbove(Model):
+    """The best action is x = -1; as it has an upper bound alone, it falls in its unbounded u."""
+
+    beta: float = 0.9
+
+    def states(self):
+        return State("k", low=-1.0, high=1.0)
+
+    def actions(self):
+        return Action("x", high=2.0)
+
+    def shocks(self):
+        return Normal("eps", std=0.1)
+
+    def reward(self, s, a):
+        return -((a.x + 1) ** 2) - (s.k - 0.5) ** 2
+
+    def transition(self, s, a, e):
+        return {"k": 0.5 * s.k + e.eps}
+
+    def exact_policy(self, s):
+        return {"x": torch.full_like(s.k, -1.0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linked(BoundedAbove):
+    """y is best on its bound x, so that x pays (3 - 2) x - x^2: raising x alone, without y, never does."""
+
+    def actions(self):
+        return Action("x", low=0.0, high=1.0), Action("y", low=0.0, high=lambda s, a: a.x)
+
+    def reward(self, s, a):
+        return 3 * a.y - a.x**2 - 2 * a.x
+
+    def exact_policy(self, s):
+        return {"x": torch.full_like(s.k, 0.5), "y": torch.full_like(s.k, 0.5)}
+
+
+@pytest.mark.parametrize("model", [BoundedAbove(), Linked()], ids=["bounded above", "linked"])
+def test_the_actor_climbs_in_its_own_unbounded_coordinate(model):
+    """Neither transition depends on the actions, either."""
+    result = run(model, DDPG(hidden=(16, 16), batch=64), steps=400)
+    assert policy_error(result, model) < 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -213,6 +213,24 @@ def test_a_discount_that_depends_on_an_action_has_none():
     assert "discount factor depends on an action" in structure.reason
 
 
+def test_a_discount_that_depends_on_an_endogenous_state_has_none_either():
+    @dataclass(frozen=True, kw_only=True)
+    class Uzawa(BrockMirman):
+        def discount(self, s, a, e):
+            return 0.95 - 0.1 * s.k
+
+    structure = find_structure(MDP(Uzawa()))
+    assert not structure.exists
+    assert "discount factor depends" in structure.reason
+
+    @dataclass(frozen=True, kw_only=True)
+    class Moods(BrockMirman):
+        def discount(self, s, a, e):
+            return 0.95 - 0.1 * s.z
+
+    assert find_structure(MDP(Moods())).exists  # an exogenous state is no matter
+
+
 def test_endogenous_states_are_those_that_actions_move_at_last():
     assert setup(StochasticGrowth())[1].endogenous == [0]
     assert setup(LifeCycle())[1].endogenous == [0]  # neither the period
@@ -701,3 +719,34 @@ def test_residuals_of_a_vector_action_and_a_budget_have_one_column_each():
     swapped = residuals(mdp, structure, policy, s.flip(-1))
     torch.testing.assert_close(found[:, :2], swapped[:, :2].flip(-1), rtol=1e-12, atol=1e-13)
     assert found[:, 3].min() < -0.1  # the useless part should be given up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linked(Model):
+    """x pays nothing itself, but y, which is best on its bound, may not exceed it: x = y = 0.5."""
+
+    beta: float = 0.9
+
+    def states(self):
+        return State("k", low=-1.0, high=1.0)
+
+    def actions(self):
+        return Action("x", low=0.0, high=1.0), Action("y", low=0.0, high=lambda s, a: a.x)
+
+    def shocks(self):
+        return Normal("eps", std=0.1)
+
+    def reward(self, s, a):
+        return 3 * a.y - a.x**2 - 2 * a.x
+
+    def transition(self, s, a, e):
+        return {"k": 0.5 * s.k + 1e-4 * a.x + e.eps}
+
+
+def test_a_binding_bound_that_reads_another_action_moves_with_it():
+    """Tomorrow x falls by X', and y with it: 2 + 2 x of marginal cost is not all, the lost y is worth 3."""
+    mdp = MDP(Linked())
+    structure = find_structure(mdp)
+    s = mdp.sample_box(200, torch.Generator().manual_seed(0))
+    residual = euler_residuals(mdp, structure, lambda s: torch.full((*s.shape[:-1], 2), 0.5, dtype=s.dtype), s)
+    assert residual.abs().max() < 1e-3  # the true x differs from 0.5 by 1e-4 of what k is worth, which is nothing

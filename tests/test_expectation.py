@@ -170,20 +170,21 @@ def test_sobol_is_the_same_every_time():
     assert torch.equal(first, second)
 
 
-def test_auto_takes_gauss_while_it_is_small_and_monomial_beyond():
+def test_auto_takes_as_many_gauss_nodes_as_are_not_too_many_and_monomial_where_three_are():
     def count(shocks, nodes):
         return len(over(*shocks, nodes=nodes)[0])
 
     assert count([Normal("e", size=2)], 5) == 25
     assert count([Normal("e", size=3)], 5) == 125
-    assert count([Normal("e", size=4)], 5) == 8  # 625 nodes would be too many
-    assert count([Normal("e", size=4)], 3) == 81
+    assert count([Normal("e", size=3)], 9) == 125  # more nodes asked for never give a coarser rule
+    assert count([Normal("e", size=4)], 5) == 81  # 625 nodes would be too many, and 256
+    assert count([Normal("e", size=5)], 5) == 10  # 243 would be
     assert count([Normal("e", size=1)], 300) == 300  # one dimension is never too many
     coin = Discrete("d", values=(0.0, 1.0), probabilities=(0.5, 0.5))
-    assert count([Normal("e", size=3), coin], 5) == 12  # 250 with the support; 2 * 3 * 2 instead
+    assert count([Normal("e", size=3), coin], 5) == 128  # 250 with the support
     wide = Discrete("d", values=tuple(range(500)), probabilities=(0.002,) * 500)
     assert count([wide], 5) == 500  # discrete shocks are always exact
-    assert count([Uniform("u", size=4)], 5) == 8
+    assert count([Uniform("u", size=5)], 5) == 10
 
 
 def test_a_rule_too_large_is_refused_with_a_way_out():

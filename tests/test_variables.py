@@ -8,8 +8,7 @@ import torch
 
 from econrl import Action, Budget, MarkovChain, Model, Normal, SpecError, State
 from econrl.mdp import MDP
-from econrl.model import as_view
-from econrl.variables import evaluate_bound, flatten, slots
+from econrl.variables import View, evaluate_bound, flatten, slots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +175,7 @@ def test_an_unknown_name_says_which_there_are():
     with pytest.raises(AttributeError, match=r"no shock is called 'z' \(declared so far: eps, eta\)"):
         _ = mdp.shocks(e).z
     with pytest.raises(AttributeError, match=r"no shock is called 'z'.*none"):
-        _ = as_view("shock", {}).z
+        _ = View("shock", {}).z
 
 
 def test_a_bound_sees_only_the_actions_declared_before_it():
@@ -192,7 +191,7 @@ def test_a_bound_sees_only_the_actions_declared_before_it():
 
 
 def test_a_bound_takes_one_or_two_arguments():
-    view = as_view("state", {"k": torch.ones(2)})
+    view = View("state", {"k": torch.ones(2)})
     assert evaluate_bound(3.0, view, view) == 3.0
     with pytest.raises(SpecError, match="takes 3 arguments"):
         evaluate_bound(lambda s, a, e: s.k, view, view)

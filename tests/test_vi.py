@@ -215,6 +215,15 @@ def test_a_grid_that_does_not_fit_is_refused():
         solve(LinearQuadratic(n=8), VI(points=12))
 
 
+@pytest.mark.parametrize(
+    "setting", [{"every": 0}, {"nodes": 0}, {"howard": -1}, {"margin": -0.1}, {"change": 0.0}], ids=str
+)
+def test_impossible_settings_are_refused_by_name(setting):
+    (name,) = setting
+    with pytest.raises(MethodError, match=f"vi: `{name}` must be"):
+        VI(**setting)
+
+
 def test_settings_that_do_not_fit_the_model_are_refused():
     with pytest.raises(MethodError, match="2 continuous states"):
         solve(StochasticGrowth(), VI(points=(10, 10, 10)))
@@ -240,7 +249,7 @@ class Lost(IncomeRisk):
 
 @pytest.mark.parametrize(("model", "function"), [(Broken(), "Broken.reward"), (Lost(), "Lost.transition")])
 def test_nan_names_the_function_and_the_state(model, function):
-    with pytest.raises(SolveError, match=rf"{function} .*w=3\.\d+, y="):
+    with pytest.raises(SolveError, match=rf"{function} is nan at state w = 3\.\d+, y = "):
         solve(model, VI(points=20))
 
 

@@ -11,7 +11,7 @@ import torch
 
 from econrl.accuracy import HeldOut
 from econrl.checkpoint import Checkpoint, function_from, function_state
-from econrl.errors import SolveError
+from econrl.errors import MethodError, SolveError
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.model import Model
@@ -105,13 +105,19 @@ class Tracker:
         return Result(policy, value, self.log, steps, converged, message, planned_steps)
 
 
+def require(method: Method, name: str, ok: bool, what: str) -> None:
+    """Raise MethodError where a setting is not `what` it must be."""
+    if not ok:
+        raise MethodError(f"{method.name}: `{name}` must be {what}, got {getattr(method, name)!r}")
+
+
 class Method:
     """Base of the methods. A subclass is a frozen dataclass of its settings, and defines `run`."""
 
     name: ClassVar[str]
     dtype: ClassVar[torch.dtype] = torch.float64
     threads: ClassVar[int] = 1  # small networks and grids: a second thread costs more than it brings
-    nodes: int | None  # quadrature nodes a shock, a setting of every method
+    nodes: int  # quadrature nodes a shock, a setting of every method
 
     def refuse(self, mdp: MDP) -> str | None:
         """Why this method cannot treat this model, or None."""

@@ -12,6 +12,7 @@ Primes on functions are target networks. The critic sees an action as its unboun
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor, ValueNetwork
 from econrl.replay import Replay, Transitions
 from econrl.simulate import goes_on
-from econrl.solvers.base import Method, Result, Task, Tracker
+from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.start import find_start, lifetime_reward
 
 Function = Callable[[Tensor], Tensor]
@@ -71,16 +72,18 @@ def improve(mdp: MDP, V: ValueNetwork, actor: Actor, s: Tensor) -> tuple[Tensor,
     """The critic's target J(s) = r(s, pi(s)) + sum_j w_j beta V'(f(s, pi(s), e_j)), and the actor's way up.
 
     Returns pi(s), J (B,), its derivative J_s (B, S), and the gradient for the actor's parameters. That is the policy
-    gradient -E[J_a a_u u_theta] with J_a a_u in units of marginal utility: J_a is divided by its scale (`euler.py`),
-    a_u by its size. So rich and poor states count alike, and an actor near a bound, where a_u vanishes, is not stuck.
+    gradient -E[J_u u_theta] with J_u divided by its size: the scale of J_a (`euler.py`) times |a_u|. So rich and poor
+    states count alike, and an actor near a bound, where a_u vanishes, is not stuck.
     """
     s = s.detach().requires_grad_()
     u = actor.raw(s)
     a = mdp.act(s, u)
     a_nodes = a.unsqueeze(-2).expand(-1, len(mdp.nodes), -1)
     J = mdp.reward(s, a) + expected_value(mdp, V, s, a_nodes)
-    J_s, J_a, future = torch.autograd.grad(J.sum(), [s, a, a_nodes], retain_graph=True)
-    ascent = J_a / unit_of_marginal(J_a - future.sum(dim=-2), future)
+    J_s, J_u, J_a, future = torch.autograd.grad(J.sum(), [s, u, a, a_nodes], retain_graph=True, materialize_grads=True)
+    unit = unit_of_marginal(J_a - future.sum(dim=-2), future)
+    size = unit * (mdp.widths(s, a) * mdp.squash_slope(u)).abs().detach()
+    ascent = J_u / size.clamp(min=SMALLEST_UNIT)
     ascent = torch.where((u.abs() > LARGEST_U) & (ascent.sign() == u.sign()), 0.0, ascent)
     gradient = torch.autograd.grad(u, list(actor.body.parameters()), grad_outputs=-ascent / len(s))
     return a.detach(), J.detach(), J_s, list(gradient)
@@ -168,8 +171,8 @@ class DDPG(Method):
         """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
         tracker = Tracker(task, HeldOut(task.model, task.device))
         kept = tracker.resume()
-        steps = kept["steps"] if kept else task.steps or self.plan(mdp, task, tracker)
         learner = self.learner(mdp, task)
+        steps = kept["steps"] if kept else task.steps or self.plan(task, tracker, learner)
         every = max(steps // MEASUREMENTS, 1)
         message, step = "", 0
         if kept:
@@ -196,30 +199,32 @@ class DDPG(Method):
     def learner(self, mdp: MDP, task: Task) -> Learner:
         return ModelLearner(self, mdp, task) if self.rung == 2 else CriticLearner(self, mdp, task)
 
-    def plan(self, mdp: MDP, task: Task, tracker: Tracker) -> int:
-        """How many steps fit into the time limit, from the speed of a learner that is then thrown away."""
+    def plan(self, task: Task, tracker: Tracker, learner: Learner) -> int:
+        """How many steps fit into the time limit, from the speed of a few that are then taken back."""
         if task.time_limit is None:
             return DEFAULT_STEPS
-        trial = self.learner(mdp, task)
+        before = copy.deepcopy(learner.state())
 
         def seconds(action: Callable[[], object], times: int) -> float:
-            action()
-            begun = time.perf_counter()
+            begun = clock(task.device)
             for _ in range(times):
                 action()
-            return (time.perf_counter() - begun) / times
+            return (clock(task.device) - begun) / times
 
         def one_step() -> None:
-            trial.advance()
-            trial.update(1e-12)
+            learner.advance()
+            learner.update(1e-12)
 
-        for_step = seconds(one_step, 30)
-        for_measuring = seconds(lambda: tracker.held_out.error(trial.actor_target, trial.critic_target), 1)
+        one_step()
+        for_step = seconds(one_step, 20)
+        for_measuring = seconds(lambda: tracker.held_out.error(learner.actor_target, learner.critic_target), 1)
+        learner.restore(before)
         left = 0.95 * task.remaining() - MEASUREMENTS * for_measuring
-        return max(int(left / for_step), MEASUREMENTS)
+        return max(int(left / for_step), 1)
 
 
 START_STATES, START_STEPS = 1024, 300  # of the first fit of the value
+SMALLEST_UNIT = 1e-30
 SMALLEST_SLOPE = 0.1  # in units of the critic over half the domain
 LARGEST_U = 10.0  # a share of 1 - 5e-5: beyond, little is gained, and the network would have to be steeper
 MEASUREMENTS = 40  # of the held-out error in a run
@@ -240,7 +245,7 @@ class Learner:
     def __init__(self, method: DDPG, mdp: MDP, task: Task):
         self.method, self.mdp = method, mdp
         self.generator = task.generator(mdp.device)
-        torch.manual_seed(task.seed)
+        torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
         self.start = find_start(mdp, self.generator)
         self.actor = Actor(mdp, method.hidden).to(mdp.device, mdp.dtype)
         self.actor.start_at(self.start.u)
@@ -357,7 +362,7 @@ class ModelLearner(Learner):
         mdp, method = self.mdp, self.method
         s = mdp.sample_box(START_STATES, self.generator).requires_grad_()
         y = lifetime_reward(mdp, self.start.u.unsqueeze(0), s, self.generator).squeeze(0)
-        (y_s,) = torch.autograd.grad(y.sum(), s)
+        (y_s,) = torch.autograd.grad(y.sum(), s, materialize_grads=True) if y.requires_grad else (torch.zeros_like(s),)
         usable = y.isfinite() & y_s.isfinite().all(dim=-1)
         s, y, y_s = s.detach()[usable], y.detach()[usable], y_s[usable]
         for step in range(START_STEPS if len(s) > 0 else 0):
@@ -376,9 +381,11 @@ class ModelLearner(Learner):
         self.follow_targets(rate)
 
 
-def require(method: DDPG, name: str, ok: bool, what: str) -> None:
-    if not ok:
-        raise MethodError(f"ddpg: `{name}` must be {what}, got {getattr(method, name)!r}")
+def clock(device: torch.device) -> float:
+    """Seconds, once the device has done all that it was asked to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, lr: float) -> None:

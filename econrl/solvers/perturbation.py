@@ -32,8 +32,9 @@ class Perturbation(Method):
 
         s = f(s, a),   H_a = 0,   H_s = lambda   for H(s, a) = r + beta (V* + lambda (f - s*)).
 
-    The second derivatives of H there give a linear-quadratic problem in the deviations, whose Riccati equation (scipy) gives the derivative of the policy and the second derivative of V.
-    What is linear is u, the log-odds of the shares (`mdp.py`), so that the policy is feasible everywhere.
+    The second derivatives of H there give a linear-quadratic problem in the deviations, whose Riccati equation (scipy)
+    gives the derivative of the policy and the second derivative of V. What is linear is u, the log-odds of the shares
+    (`mdp.py`), so that the policy is feasible everywhere.
 
     Source: Judd (1998), "Numerical Methods in Economics", chapter 13; Benigno and Woodford (2012), "Linear-quadratic
     approximation of optimal policy problems", JET 147.
@@ -41,8 +42,8 @@ class Perturbation(Method):
 
     name: ClassVar[str] = "perturbation"
 
-    nodes: int | None = None
-    """Quadrature nodes a shock, from which its mean is taken; None: those of `solve`."""
+    nodes: int = 5
+    """Quadrature nodes a shock, for its mean and variance."""
 
     def refuse(self, mdp: MDP) -> str | None:
         """There must be a steady state to expand around."""
@@ -151,7 +152,7 @@ def find_steady_state(mdp: MDP, generator: torch.Generator) -> SteadyState:
     def gaps(x: Tensor) -> Tensor:
         at = unknowns(x)
         a = mdp.act(at.s, at.u)
-        H_s, H_a = torch.func.grad(hamiltonian(mdp, at.s.detach(), a, at.price), argnums=(0, 1))(at.s, a)
+        H_s, H_a = torch.func.grad(hamiltonian(mdp, at.s, a, at.price), argnums=(0, 1))(at.s, a)
         moved = mdp.transition(at.s, a, e) - at.s
         return torch.cat([moved / reach, H_a / unit, (H_s - at.price) / unit.amax()])
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from econrl.accuracy import HeldOut
 from econrl.bellman import lookahead
+from econrl.diagnose import describe, first_fault
 from econrl.errors import MethodError, SolveError
-from econrl.expectation import LARGEST_GAUSS, Quadrature
 from econrl.grids import GridPolicy, GridValue
 from econrl.interpolation import BASIS, FEWEST, Stencil
 from econrl.mdp import MDP
-from econrl.solvers.base import Method, Result, Task, Tracker
+from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.fit_grid import coarse_points, fitted
 from econrl.solvers.maximise import best_candidate, better, candidates, evaluate, newton
 
@@ -63,15 +63,23 @@ class VI(Method):
     """Steps of GMRES at most in each policy evaluation; 0 is plain value iteration."""
     change: float = 1e-9
     """Largest change of the value (relative) and of the policy (in shares) at which the iteration ends."""
-    nodes: int | None = None
-    """Gauss nodes for each continuous shock; None: 9 or 7 if that makes at most 200 in all, else those of `solve`."""
+    nodes: int = 9
+    """Quadrature nodes a shock: many, for a bound may bind at some of them."""
     every: int = 1
     """Iterations from one measurement of the error to the next."""
     memory_limit: float | None = None
     """Bytes that the solver may use; None: half of what is free."""
 
+    def __post_init__(self) -> None:
+        for name in ("nodes", "every"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("howard", "margin"):
+            require(self, name, getattr(self, name) >= 0, "at least 0")
+        require(self, "change", self.change > 0, "positive")
+        require(self, "interpolation", self.interpolation in BASIS, " or ".join(BASIS))
+
     def run(self, mdp: MDP, task: Task) -> Result:
-        mdp = self.with_nodes(mdp, task)
+        """Fit the grid to a rough policy, then iterate. Raises SolveError for a grid that does not fit into memory."""
         self.check_memory(mdp)
         description = self.describe_grid(mdp)
         if self.margin > 0 or self.spacing is None:
@@ -83,18 +91,6 @@ class VI(Method):
         if mdp.horizon is None:
             return iterate(self, iteration, task, tracker)
         return recurse(iteration, task, tracker)
-
-    def with_nodes(self, mdp: MDP, task: Task) -> MDP:
-        """The model with this method's quadrature: where a bound binds at some nodes, the usual five are too few."""
-        if self.nodes is not None:
-            return mdp
-        continuous = sum(shock.width for shock in mdp.shock_variables if not shock.discrete)
-        for nodes in (9, 7):
-            rule = Quadrature("gauss", nodes)
-            few = nodes**continuous <= LARGEST_GAUSS
-            if few and len(rule.over(mdp.shock_variables)[0]) <= LARGEST_GAUSS:
-                return MDP(task.model, mdp.device, mdp.dtype, rule)
-        return mdp
 
     def describe_grid(self, mdp: MDP) -> dict[str, Any]:
         """The description of `GridValue` and `GridPolicy`."""
@@ -111,8 +107,6 @@ class VI(Method):
         d = len(mdp.continuous)
         if self.points is not None:
             return [int(n) for n in each("points", self.points, d)]
-        if self.interpolation not in BASIS:
-            raise MethodError(f"unknown interpolation '{self.interpolation}'; there are: {', '.join(BASIS)}")
         fewest, taps = FEWEST[self.interpolation], len(BASIS[self.interpolation])
         total = min(DEFAULT_POINTS, DEFAULT_WORK / (len(mdp.nodes) * taps**d))
         each_layer = total / math.prod(len(P) for P in mdp.matrices)
@@ -400,21 +394,8 @@ def outcome(it: Iteration, tracker: Tracker, steps: int, converged: bool, messag
 def explain(it: Iteration, s: Tensor) -> str:
     """Why there is no finite value at the state s (1, S): which function of the model is to blame."""
     mdp = it.mdp
-    name = type(mdp.model).__name__
-    columns = [column for slot in mdp.state_slots for column in slot.columns]
-    where = ", ".join(f"{column}={x:.4g}" for column, x in zip(columns, s[0].tolist(), strict=True))
-    a = mdp.act(s, it.starts)
-    reward = mdp.reward(s, a)
-    if not a.isfinite().all():
-        return f"{name}: the bounds of the actions are not finite at {where}"
-    if not reward.isfinite().any():
-        return f"{name}.reward is {float(reward[0])} at {where} for every action tried"
-    s_, a_ = s.unsqueeze(-2), a.unsqueeze(-2)
-    if not mdp.transition(s_, a_, mdp.nodes).isfinite().all():
-        return f"{name}.transition is not finite at {where} for some action"
-    if not mdp.discount(s_, a_, mdp.nodes).isfinite().all():
-        return f"{name}.discount is not finite at {where} for some action"
-    return (
-        f"vi on {name} diverged: no finite value at {where}. Check that the value is finite (discounting against "
-        "growth), and that the domain is one that the states can stay in"
+    fault = first_fault(mdp, s.expand(len(it.starts), -1), mdp.act(s, it.starts))
+    return fault or (
+        f"vi on {type(mdp.model).__name__} diverged: no finite value at {describe(mdp, s[0])}. Check that the value is "
+        "finite (discounting against growth), and that the domain is one that the states can stay in"
     )
