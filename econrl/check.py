@@ -45,6 +45,7 @@ def check(model: Model) -> list[str]:
     check_functions(trial)
     check_gradients(trial)
     return [
+        *check_fields(model),
         *check_discount(trial),
         *check_closed_forms(trial),
         *check_steady_state(trial),
@@ -74,6 +75,20 @@ def check_class(model: Any) -> None:
     horizon = model.horizon
     if horizon is not None and (not is_count(horizon) or horizon < 1):
         raise SpecError(f"{name}.horizon is {horizon!r}; it must be None, or the number of periods, 1 or more")
+
+
+def check_fields(model: Model) -> list[str]:
+    """Warn of a number in the class without a type: Python makes it a constant, which no `replace` or --set changes."""
+    numbers = [
+        f"{name} = {value}"
+        for cls in type(model).__mro__[: type(model).__mro__.index(Model)]
+        for name, value in vars(cls).items()
+        if isinstance(value, float) and name not in model.parameters()
+    ]
+    return [
+        f"{type(model).__name__}: `{text}` has no type: no parameter; write `{text.replace(' =', ': float =')}`"
+        for text in numbers
+    ]
 
 
 # The variables

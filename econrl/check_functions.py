@@ -7,6 +7,7 @@ the same for every way of batching the points, and the same under torch.func.vma
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -100,22 +101,29 @@ def check_dictionary(
     """A dictionary with exactly the variables wanted, each of its shape."""
     names = [slot.name for slot in wanted]
     if not isinstance(result, dict):
-        raise SpecError(f"{title} returns a {type(result).__name__}; it must return a dict by name: {', '.join(names)}")
+        raise SpecError(f"{title} {what_it_returns(result)}; it must return a dict by name: {', '.join(names)}")
     for name in result:
         if name in by_themselves(trial.mdp):
             raise SpecError(f"{title} gives '{name}', which moves by itself; leave it out")
         if name not in names:
-            raise SpecError(f"{title} gives '{name}', which is no declared {kind} ({', '.join(names)}); declare it")
+            missing = [wanted for wanted in names if wanted not in result]
+            close = difflib.get_close_matches(name, missing, 1, 0.0)
+            what = f"did you mean '{close[0]}'?" if close else "leave it out, or declare it"
+            raise SpecError(f"{title} gives '{name}', which is no declared {kind} ({', '.join(names)}); {what}")
     for slot in wanted:
         if slot.name not in result:
             raise SpecError(f"{title} does not give the {kind} '{slot.name}'; add it to the dict that it returns")
         check_shape(trial, title, f"'{slot.name}'", result[slot.name], slot.size, constants)
 
 
+def what_it_returns(result: Any) -> str:
+    return "returns nothing (is a `return` missing?)" if result is None else f"returns a {type(result).__name__}"
+
+
 def check_outcomes(trial: Trial, title: str, result: Any) -> None:
     """Columns of tables: named unlike the others, one number a point."""
     if not isinstance(result, dict):
-        raise SpecError(f"{title} returns a {type(result).__name__}; it must return a dict of tensors by name")
+        raise SpecError(f"{title} {what_it_returns(result)}; it must return a dict of tensors by name")
     taken = {slot.name for slot in [*trial.mdp.state_slots, *trial.mdp.action_slots]}
     for name, value in result.items():
         if name in taken:

@@ -55,7 +55,17 @@ def attempt(title: str, users: Sequence[Callable], run: Callable[[], T]) -> T:
         return run()
     except Exception as error:
         kind = "" if isinstance(error, SpecError) else f"{type(error).__name__}: "
-        raise SpecError(f"{title}: {kind}{error}{line_of(error, users)}") from error
+        hint = next((hint for sign, hint in HINTS.items() if sign in str(error)), "")
+        raise SpecError(f"{title}: {kind}{error}{line_of(error, users)}{hint}") from error
+
+
+BATCHES = ". Variables are tensors that hold many states at once: "
+HINTS = {
+    "Boolean value of Tensor": f"{BATCHES}use torch.where in place of `if`, and .clamp(min=...) in place of max",
+    "only one element tensors can be converted": f"{BATCHES}use torch.log, torch.exp, ... in place of math's",
+    "Cannot access data pointer": f"{BATCHES}use torch's functions in place of numpy's",
+    "must be real number, not Tensor": f"{BATCHES}use torch.log, torch.exp, ... in place of math's",
+}
 
 
 def line_of(error: Exception, users: Sequence[Callable]) -> str:

@@ -34,6 +34,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+OUTSIDE = 0.1  # share of a simulation outside the domain that calls for a word
+
 ModelText = Annotated[
     str, typer.Argument(metavar="MODEL", help="A .py file (FILE.py:CLASS if it defines several), or a name of `list`.")
 ]
@@ -215,9 +217,21 @@ def solve(
     if not quiet:
         say(headline(solution))
         say(report.accuracy_text(accuracy))
+        say_outside(accuracy)
     report.export(solution, folder, overwrite, accuracy)
     if not quiet:
         say(f"written to {folder}")
+
+
+def say_outside(accuracy: pd.DataFrame) -> None:
+    """A word where the simulation is not where the model was solved."""
+    shares = accuracy[accuracy["sample"] == "ergodic"].set_index("measure")["mean"]
+    if shares["outside"] > OUTSIDE or shares["restarted"] > 0:
+        say(
+            f"warning: {shares['outside']:.0%} of the simulation lies outside the domain that the model was solved on"
+            + (f", {shares['restarted']:.2%} so far that a path began anew" if shares["restarted"] > 0 else "")
+            + ". Widen `low` and `high` of its states"
+        )
 
 
 def read_method(name: str, options: list[str] | None) -> Method:

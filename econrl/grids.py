@@ -100,13 +100,20 @@ class GridValue(GridFunction):
 
 
 class GridPolicy(GridFunction):
-    """A policy on a grid: interpolated shares, kept between their bounds, to actions (..., A)."""
+    """A policy on a grid: interpolated shares, kept between their bounds, to actions (..., A).
+
+    Beyond the grid the shares are those at its edge: extrapolated, they would run into a bound.
+    """
 
     def __init__(self, mdp: MDP, **description: Any):
         super().__init__(mdp, **description, outputs=mdp.A)
+        self.edges = mdp.tensor(self.grid.low), mdp.tensor(self.grid.high)
 
     def forward(self, s: Tensor) -> Tensor:
-        y = self.grid.evaluate(self.coefficients, self.stencil(s)).movedim(0, -1)
+        columns = self.mdp.continuous
+        nearest = s.clone()
+        nearest[..., columns] = s[..., columns].clamp(*self.edges)
+        y = self.grid.evaluate(self.coefficients, self.stencil(nearest)).movedim(0, -1)
         return self.mdp.from_shares(s, clamp_shares(self.mdp, y))
 
 

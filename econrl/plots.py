@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from econrl import tables
+from econrl import diagnose, tables
 
 MOST_PANELS = 4  # actions, and states, drawn
 
@@ -22,16 +22,22 @@ def plot_solution(solution: Any) -> Any:
     columns, rows = min(len(states), MOST_PANELS), min(len(actions), MOST_PANELS)
     figure = Figure(figsize=(1.5 + 3.2 * max(columns, 2), 0.8 + 2.4 * (rows + 1)), layout="constrained")
     grid = figure.add_gridspec(rows + 1, columns)
-    figure.suptitle(f"{type(solution.model).__name__}: policy by {solution.info['method']}")
+    title = f"{type(solution.model).__name__}: policy by {solution.info['method']}"
+    if len(states) > 1:
+        title += "\nother states at " + diagnose.describe(mdp, tables.middle(mdp)).removeprefix("state ")
+    figure.suptitle(title, fontsize="medium")
+    chains = {slot.start: v for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if v in mdp.chains}
     for j in range(columns):
         s = tables.slice_through(mdp, j, 101)
         found, exact = solution._policy(s), mdp.exact_policy(s)
         for i in range(rows):
             panel = figure.add_subplot(grid[i, j])
-            whole = j not in mdp.continuous
-            panel.plot(s[:, j], found[:, i], "o-" if whole and len(s) < 30 else "-", color="tab:blue", label="found")
+            separate = j not in mdp.continuous and len(s) < 30  # a chain's states, or periods
+            panel.plot(s[:, j], found[:, i], "o" if separate else "-", color="tab:blue", label="found")
             if exact is not None:
-                panel.plot(s[:, j], exact[:, i], "--", color="tab:orange", label="exact")
+                panel.plot(s[:, j], exact[:, i], "x" if separate else "--", color="tab:orange", label="exact")
+            if j in chains:
+                panel.set_xticks(range(len(s)), [diagnose.show(value) for value in chains[j].table])
             panel.set_xlabel(states[j])
             panel.margins(y=0.15)
             if j == 0:
@@ -43,9 +49,8 @@ def plot_solution(solution: Any) -> Any:
                 level = float(found[:, i].mean())
                 panel.set_ylim(level - 0.1 * abs(level) - 1e-9, level + 0.1 * abs(level) + 1e-9)
     panel = figure.add_subplot(grid[rows, :])
-    measure = "Euler" if solution.structure.exists else "Bellman"
     panel.semilogy(solution.training["seconds"], solution.training["error"], ".-", color="tab:green")
     panel.set_xlabel("seconds")
-    panel.set_ylabel(f"mean {measure} error\n(held out)")
+    panel.set_ylabel("held-out error")
     panel.grid(alpha=0.3)
     return figure

@@ -65,7 +65,9 @@ def check_file(path: str | Path, overwrite: bool = False) -> None:
     if path.is_dir():
         raise SaveError(f"'{path}' is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise SaveError(f"'{path}' exists; nothing was written. Choose another file, or ask to overwrite it")
+        raise SaveError(
+            f"'{path}' exists; nothing was written. Choose another file, or say overwrite=True (--overwrite)"
+        )
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):

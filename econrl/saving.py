@@ -33,7 +33,9 @@ def check_new_folder(path: str | Path, overwrite: bool = False) -> None:
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not overwrite:
-            raise SaveError(f"'{path}' exists; nothing was written. Choose another folder, or ask to overwrite it")
+            raise SaveError(
+                f"'{path}' exists; nothing was written. Choose another folder, or say overwrite=True (--overwrite)"
+            )
         if not (path / DESCRIPTION).exists():
             raise SaveError(f"'{path}' is not a folder that econrl wrote; it will not be overwritten")
     parent = next(p for p in path.resolve().parents if p.exists())

@@ -96,7 +96,7 @@ def read_choice(text: str, choices: Sequence[Any]) -> Any:
 
 def read_tuple(text: str, kinds: Sequence[Any]) -> tuple:
     """64,64 or (64, 64); `kinds` are the arguments of tuple[...]."""
-    inner = text.removeprefix("(").removesuffix(")")
+    inner = text.strip("()[]")
     parts = [part for part in inner.split(",") if part.strip()]
     each = [kinds[0]] * len(parts) if kinds[1:] == (...,) else kinds
     if len(each) != len(parts):

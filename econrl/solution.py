@@ -11,6 +11,7 @@ from torch import Tensor
 
 from econrl import saving, tables
 from econrl.accuracy import FINER, accuracy_table, samples
+from econrl.errors import MethodError
 from econrl.euler import Structure, find_structure
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
@@ -76,6 +77,8 @@ class Solution:
     def simulate(self, periods: int = 200, paths: int = 1000, seed: int = 0) -> pd.DataFrame:
         """A tidy table, a row for each path and period: states, actions, outcomes, reward, and whether the state lies
         outside the domain that the model was solved on. A life cycle ends at its horizon."""
+        if periods < 1 or paths < 1:
+            raise MethodError(f"simulate needs at least one period and one path, got {periods} and {paths}")
         if self.mdp.horizon is not None:
             periods = min(periods, self.mdp.horizon)
         generator = torch.Generator().manual_seed(seed)

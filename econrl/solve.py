@@ -119,7 +119,7 @@ def identity(model: Model, method: Method, task: Task) -> dict[str, Any]:
 
 def compare(
     model: Model,
-    methods: Sequence[str | Method],
+    methods: str | Method | Sequence[str | Method],
     *,
     steps: int | None = None,
     time_limit: float | None = None,
@@ -133,8 +133,10 @@ def compare(
     The ergodic sample pools equal shares of every solution's own simulation. One row a method and measure: method,
     seconds, steps, sample, measure, unit, mean, p99, max; a method that failed has one row with its message.
     """
+    methods = [methods] if isinstance(methods, str | Method) else list(methods)
     if not methods:
         raise MethodError(f"compare needs at least one method; there are: auto, {', '.join(METHODS)}")
+    methods = [method_of(method) for method in methods]
     check(model)  # once, before each method fails by the same mistake
     solutions: dict[str, Solution] = {}
     failed: list[dict[str, Any]] = []

@@ -48,7 +48,11 @@ def read_points(mdp: MDP, points: Points) -> Tensor:
         missing = [c for c in state_columns(mdp) if c not in points]
         values = {} if missing else frame_values(mdp, points)
     elif isinstance(points, dict):
-        missing = [s.name for s in mdp.state_slots if s.name not in points]
+        known = [s.name for s in mdp.state_slots]
+        missing = [name for name in known if name not in points]
+        unknown = [name for name in points if name not in known]
+        if unknown:
+            raise SpecError(f"{type(mdp.model).__name__} has no state {', '.join(unknown)}; it has {', '.join(known)}")
         values = points
     else:
         raise SpecError(f"points must be a DataFrame, a dict or a tensor, got {type(points).__name__}")
@@ -58,11 +62,18 @@ def read_points(mdp: MDP, points: Points) -> Tensor:
     parts = []
     for slot in mdp.state_slots:
         given = values[slot.name]
-        value = torch.as_tensor(np.array(given) if not isinstance(given, Tensor) else given).to(mdp.low)
+        try:
+            value = torch.as_tensor(np.array(given, float) if not isinstance(given, Tensor) else given).to(mdp.low)
+        except (TypeError, ValueError) as error:
+            raise SpecError(f"the state '{slot.name}' must be numbers, got {given!r}") from error
         if slot.name in chains:
             value = index_of(mdp, chains[slot.name], value)
         parts.append(value if slot.size is not None else value.unsqueeze(-1))
-    batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
+    try:
+        batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
+    except RuntimeError as error:
+        lengths = {slot.name: tuple(p.shape[:-1]) for slot, p in zip(mdp.state_slots, parts, strict=True)}
+        raise SpecError(f"the points' states do not fit each other; their shapes are {lengths}") from error
     return torch.cat([p.expand(*batch, p.shape[-1]) for p in parts], dim=-1)
 
 
@@ -125,6 +136,7 @@ def default_points(mdp: MDP) -> Tensor:
     if mdp.S <= 3:
         listed = math.prod(int(mdp.high[c] - mdp.low[c]) + 1 for c in range(mdp.S) if c not in mdp.continuous)
         each = 101 if mdp.S == 1 else max(int((MOST_ROWS / listed) ** (1 / max(len(mdp.continuous), 1))), FEWEST)
+        each -= (each + 1) % 2  # an odd number, so that the middle of the domain is in the table
         axes = [axis(mdp, c, each) for c in range(mdp.S)]
         return mdp.tensor(list(itertools.product(*(a.tolist() for a in axes))))
     return torch.cat([slice_through(mdp, c, SLICE) for c in range(mdp.S)])

@@ -137,6 +137,15 @@ def test_a_function_that_must_be_there(function):
     raises(variant(**{function: getattr(Model, function)}), f"Broken does not define {function}")
 
 
+def test_a_number_without_a_type_is_no_parameter():
+    @dataclass(frozen=True, kw_only=True)
+    class Untyped(Tiny):
+        premium = 0.04
+
+    assert "`premium = 0.04` has no type" in " ".join(check(Untyped()))
+    assert "premium: float = 0.04" in " ".join(check(Untyped()))
+
+
 def test_no_discount_factor():
     members = {k: v for k, v in vars(Tiny).items() if callable(v) and not k.startswith("__")}
     raises(variant(Model, **members), "Broken has no discount factor", "`beta`")
@@ -338,6 +347,13 @@ FUNCTIONS = {
     "transition no dict": ({"transition": lambda self, s, a, e: s.k}, ["Broken.transition", "Tensor", "dict", "k, x"]),
     "transition incomplete": (without_transition_of("x"), ["Broken.transition does not give the state 'x'"]),
     "transition undeclared": (transition(z=lambda s, a, e: s.k), ["Broken.transition gives 'z'", "no declared state"]),
+    "transition misspelt": (
+        {"transition": lambda self, s, a, e: {"kk": s.k, "x": s.x}},
+        ["Broken.transition gives 'kk'", "did you mean 'k'?"],
+    ),
+    "transition returns nothing": ({"transition": lambda self, s, a, e: None}, ["is a `return` missing?", "k, x"]),
+    "reward by math": ({"reward": lambda self, s, a: math.log(s.k)}, ["Broken.reward", "torch.log", "test_check.py"]),
+    "reward by if": ({"reward": lambda self, s, a: s.k if s.k > 1 else 2 * s.k}, ["Broken.reward", "torch.where"]),
     "transition of a chain": (transition(y=lambda s, a, e: s.y), ["Broken.transition gives 'y'", "moves by itself"]),
     "transition of t": ({**transition(t=lambda s, a, e: s.t + 1), "horizon": 3}, ["gives 't'", "moves by itself"]),
     # Values

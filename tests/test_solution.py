@@ -115,6 +115,12 @@ def test_wrong_points_are_refused_with_a_reason(growth, everything):
         growth.value({"z": [0.1]})
     with pytest.raises(SpecError, match=r"2 columns \(k, z\)"):
         growth.policy(torch.rand(4, 3))
+    with pytest.raises(SpecError, match="no state q; it has k, z"):
+        growth.policy({"k": 0.1, "z": 0.0, "q": 1.0})
+    with pytest.raises(SpecError, match=r"do not fit each other.*'k': \(2,\)"):
+        growth.policy({"k": [0.1, 0.2], "z": [0.0, 0.1, 0.2]})
+    with pytest.raises(SpecError, match="'k' must be numbers"):
+        growth.policy({"k": "low", "z": 0.0})
     with pytest.raises(SpecError, match="DataFrame, a dict or a tensor, got list"):
         growth.policy([[0.1, 0.2]])
     with pytest.raises(SpecError, match=r"lack the state\(s\) y\[1\], x\[0\], x\[1\]"):
@@ -129,7 +135,8 @@ def test_wrong_points_are_refused_with_a_reason(growth, everything):
 def test_policy_table_has_states_actions_outcomes_reward_and_value(growth, everything):
     table = growth.policy_table()
     assert table.columns.tolist() == ["k", "z", "c", "output", "investment", "reward", "value"]
-    assert len(table) == 22 * 22
+    assert len(table) == 21 * 21
+    assert 0.0 in table["z"].round(12).tolist()  # the middle of the domain is in it
     np.testing.assert_allclose(table["output"], table["c"] + table["investment"], rtol=1e-12)
     np.testing.assert_allclose(table["reward"], np.log(table["c"]), rtol=1e-12)
     k_ss = BrockMirman().k_ss
@@ -291,9 +298,16 @@ def test_compare_measures_all_methods_at_the_same_states(monkeypatch):
 
 
 def test_compare_survives_the_failure_of_all():
-    table = econrl.compare(BrockMirman(), [Failing(), "no such method"], steps=2, progress=False)
-    assert table["method"].tolist() == ["failing", "no such method"]
-    assert "unknown method" in table["message"].iloc[1]
+    table = econrl.compare(BrockMirman(), [Failing(), Failing()], steps=2, progress=False)
+    assert table["method"].tolist() == ["failing", "failing#2"]
+
+
+def test_compare_takes_one_method_and_refuses_none_or_an_unknown_one_before_it_begins():
+    assert set(econrl.compare(BrockMirman(), DDPG(hidden=(8,)), steps=1, progress=False)["method"]) == {"ddpg"}
+    with pytest.raises(MethodError, match="unknown method 'no such method'"):
+        econrl.compare(BrockMirman(), ["vi", "no such method"], progress=False)
+    with pytest.raises(MethodError, match="at least one method"):
+        econrl.compare(BrockMirman(), [])
 
 
 def test_the_front_door_refuses_wrong_arguments():

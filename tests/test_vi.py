@@ -205,6 +205,15 @@ def test_a_markov_chain_against_a_discrete_solution():
         assert gap.max() < 5e-3
 
 
+def test_beyond_the_grid_the_shares_are_those_of_its_edge():
+    """Extrapolated, they run into a bound: one who is rich enough would save all, or eat all."""
+    model = BrockMirman()
+    policy = solve(model, VI(points=10)).policy
+    far = torch.tensor([[10 * model.k_ss, 0.0], [100 * model.k_ss, 0.0]], dtype=torch.float64)
+    shares = policy.mdp.shares(far, policy(far))
+    assert (shares - (1 - model.alpha * model.beta)).abs().max() < 1e-3
+
+
 # What goes wrong
 
 

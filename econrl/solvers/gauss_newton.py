@@ -68,7 +68,7 @@ class GaussNewton:
         loss = float(before)
         size = JJ.diagonal().mean()
         for _ in range(TRIES):
-            damped = JJ + self.mu * size * torch.eye(len(JJ), dtype=JJ.dtype, device=JJ.device)
+            damped = JJ + self.mu * torch.diag(JJ.diagonal() + 1e-3 * size)
             factor, failed = torch.linalg.cholesky_ex(damped)
             if not failed:
                 theta = self.moved(-torch.cholesky_solve(JR.unsqueeze(-1), factor).squeeze(-1))

@@ -26,7 +26,7 @@ from econrl.solvers.maximise import best_candidate, better, candidates, evaluate
 
 DEFAULT_POINTS = 4096  # in all, or fewer where
 DEFAULT_WORK = 8_000_000  # would be exceeded: points x nodes x coefficients a query
-MOST_ON_A_LINE = 500
+MOST_ON_A_LINE = 200  # more make second derivatives of a value with kinks noisy
 CHUNK = {"cpu": 400_000, "cuda": 8_000_000}  # numbers gathered at once: states x nodes x coefficients a query
 COPIES = 16  # arrays of a chunk's size that second derivatives hold at their peak
 SKETCH_STEPS = 6  # iterations on the coarse grid that tells how far the states reach
@@ -317,7 +317,8 @@ class Convergence:
     def ends(self, step: int, change: float, scanned: bool) -> bool:
         self.change = change
         self.smallest, self.since = (change, 0) if change < self.smallest else (self.smallest, self.since + 1)
-        self.converged = scanned and change <= self.method.change
+        enough = change <= self.method.change
+        self.converged = enough and (scanned or self.since >= PATIENCE)
         if self.converged:
             return True
         if self.since >= PATIENCE:
