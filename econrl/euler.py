@@ -16,7 +16,7 @@ Bounds enter through the shares of `mdp.py`: G <= 0 at the lower bound, G >= 0 a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,6 +40,9 @@ class Structure:
     exists: bool
     reason: str = ""
     """Why there is no Euler equation."""
+    matters_at_low: tuple[bool, ...] = ()
+    matters_at_high: tuple[bool, ...] = ()
+    """For each action whether tomorrow's condition G' matters where tomorrow it is on that bound."""
 
 
 def action_jacobian(f: Function, a: Tensor) -> Tensor:
@@ -75,18 +78,44 @@ def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
         return Structure(endogenous, False, False, "the discount factor depends on an action or an endogenous state")
     F_a = f_a[:, :, columns].transpose(0, 1)  # (B, J, x, A)
     F_x = f_s[:, :, columns][..., columns].transpose(0, 1)
-    if not endogenous:
-        return Structure(endogenous, False, True)
-    if remainder(F_a[:, :1], F_x[:, :1], F_a, F_x) < 1e-8:
-        return Structure(endogenous, False, True)
-    if remainder(F_a, F_x, F_a, F_x) < 1e-8:
-        return Structure(endogenous, True, True)
+    for joint in (False, True):
+        first = slice(None) if joint else slice(1)
+        if not endogenous or remainder(F_a[:, first], F_x[:, first], F_a, F_x) < 1e-8:
+            found = Structure(endogenous, joint, True)
+            return with_multipliers(mdp, found, s, mdp.squash(u))
     return Structure(
         endogenous,
         True,
         False,
         f"{mdp.A} action(s) cannot undo a deviation of {len(endogenous)} endogenous state(s) before the next shock",
     )
+
+
+def with_multipliers(mdp: MDP, structure: Structure, s: Tensor, shares: Tensor) -> Structure:
+    """Find where X + a_x is non-zero for an action on its bound; for a borrowing limit it is zero by itself."""
+
+    def matters(i: int, share: float) -> bool:
+        y, unit = shares.clone(), torch.zeros_like(shares)
+        y[:, i], unit[:, i] = share, 1.0
+        term = torch.func.grad(undoing(mdp, structure, s, mdp.from_shares(s, y), unit, unit, y))(s)
+        return bool((term[:, structure.endogenous].nan_to_num().abs() > 1e-8).any())
+
+    below, above = bounded(mdp)
+    return replace(
+        structure,
+        matters_at_low=tuple(below[i] and matters(i, 0.0) for i in range(mdp.A)),
+        matters_at_high=tuple(above[i] and matters(i, 1.0 if below[i] else 0.0) for i in range(mdp.A)),
+    )
+
+
+def bounded(mdp: MDP) -> tuple[list[bool], list[bool]]:
+    """Which actions have a lower bound, and which an upper one; the parts of a budget share theirs."""
+    below, above = [], []
+    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+        n = slot.stop - slot.start
+        below += [isinstance(v, Budget) or is_bound(v.low)] * n
+        above += [isinstance(v, Action) and is_bound(v.high)] * n
+    return below, above
 
 
 def remainder(A: Tensor, B: Tensor, A_all: Tensor, B_all: Tensor) -> float:
@@ -176,13 +205,15 @@ def linked(mdp: MDP, s: Tensor, multiplier: Tensor, shares: Tensor) -> Tensor:
 def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int) -> Tensor:
     """G (B, A) where an action is next to one of its bounds and the bound's multiplier matters, zero elsewhere."""
     G = torch.zeros_like(a)
+    if depth == 0 or not any(structure.matters_at_low + structure.matters_at_high):
+        return G
     at_low, at_high = near_bounds(mdp, mdp.shares(s, a))
+    at_low &= torch.tensor(structure.matters_at_low, device=a.device)
+    at_high &= torch.tensor(structure.matters_at_high, device=a.device)
     rows = (at_low | at_high).any(dim=-1)
-    if depth == 0 or not rows.any():
+    if not rows.any():
         return G
-    at_low, at_high, s_near, a_near = at_low[rows], at_high[rows], s[rows], a[rows]
-    if not multiplier_matters(mdp, structure, s_near, a_near, at_low | at_high):
-        return G
+    at_low, at_high, s_near = at_low[rows], at_high[rows], s[rows]
     found, _ = condition(mdp, lambda s: costate(mdp, structure, policy, s, depth - 1), policy, s_near)
     G[rows] = torch.where(at_high, found.clamp(min=0), 0) + torch.where(at_low, found.clamp(max=0), 0)
     return G
@@ -190,14 +221,9 @@ def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tens
 
 def near_bounds(mdp: MDP, y: Tensor, distance: float = NEAR_BOUND) -> tuple[Tensor, Tensor]:
     """Which shares y (..., A) are next to their lower, and which to their upper bound."""
-    low, high = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
-    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
-        part = slice(slot.start, slot.stop)
-        if isinstance(v, Budget) or is_bound(v.low):
-            low[..., part] = y[..., part] < distance
-        if isinstance(v, Action) and is_bound(v.high):
-            room = 1 - y[..., part] if is_bound(v.low) else y[..., part]
-            high[..., part] = room < distance
+    below, above = (torch.tensor(known, device=y.device) for known in bounded(mdp))
+    low = below & (y < distance)
+    high = above & (torch.where(below, 1 - y, y) < distance)
     return low, high
 
 
@@ -206,19 +232,6 @@ def at_bounds(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
     y = mdp.shares(s, a)
     low, high = near_bounds(mdp, y)
     return torch.where(low | (high & (y < NEAR_BOUND)), 0.0, torch.where(high, 1.0, y))
-
-
-def multiplier_matters(mdp: MDP, structure: Structure, s: Tensor, a: Tensor, near: Tensor) -> bool:
-    """Whether X + a_x is non-zero for an action at a bound; for a borrowing limit it is zero by itself."""
-    shares = at_bounds(mdp, s, a)
-    a = mdp.from_shares(s, shares)
-    for i in range(mdp.A):
-        unit = torch.zeros_like(a)
-        unit[..., i] = near[..., i].to(a.dtype)
-        term = torch.func.grad(undoing(mdp, structure, s, a, unit, unit, shares))(s)[..., structure.endogenous]
-        if (term.abs() > 1e-8).any():
-            return True
-    return False
 
 
 def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) -> Tensor:

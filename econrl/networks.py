@@ -110,6 +110,10 @@ class Units:
         x = self.center + self.scale * x
         return x if self.sign == 0 else self.sign * x.clamp(max=LARGEST_EXPONENT).exp()
 
+    def raw(self, v: Tensor) -> Tensor:
+        """The inverse of `value`."""
+        return ((v if self.sign == 0 else v.abs().log()) - self.center) / self.scale
+
     def size(self, v: Tensor) -> Tensor:
         """dV/dx at the value v: what one unit is worth there."""
         return torch.full_like(v, self.scale) if self.sign == 0 else self.scale * v.detach().abs()

@@ -19,6 +19,7 @@ from econrl.check import check
 from econrl.checkpoint import Checkpoint
 from econrl.errors import EconrlError, MethodError
 from econrl.expectation import Quadrature
+from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.model import Model
 from econrl.progress import Progress
@@ -39,6 +40,7 @@ def solve(
     device: str = "auto",
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
+    warm_start: Solution | None = None,
 ) -> Solution:
     """Solve a model.
 
@@ -54,6 +56,7 @@ def solve(
     progress    show the error while it runs; default: on a terminal
     checkpoint  a file that keeps the state of the run, written at every measurement of the error. The same call with
                 a file that is there goes on from it, and gives the result of a run that was never interrupted
+    warm_start  a solution of the model, perhaps with other parameters, that `newton` begins from
 
     Returns the policy with the lowest error seen on held-out points. Ctrl-C returns the best so far.
     Raises SpecError, MethodError or SolveError, each with what, where and what to do.
@@ -75,6 +78,8 @@ def solve(
     if reason is not None:
         able = [name for name, cls in METHODS.items() if cls().refuse(mdp) is None]
         raise MethodError(f"{chosen.name} cannot solve {type(model).__name__}: {reason}. Methods that can: {able}")
+    if warm_start is not None:
+        task.warm_start = functions_of(warm_start, model, chosen)
     if checkpoint is not None:
         task.checkpoint = Checkpoint(checkpoint, identity(model, chosen, task))
     with Progress(task, chosen.name, progress) as shown, arithmetic(chosen), torch.random.fork_rng(devices=[]):
@@ -99,6 +104,20 @@ def solve(
         "torch": torch.__version__,
     }
     return Solution(model, result.policy, result.value, pd.DataFrame(result.log), info)
+
+
+def functions_of(warm_start: Solution, model: Model, method: Method) -> tuple[StateFunction, StateFunction]:
+    """The policy and value to begin from. Raises MethodError where the solution is of another model."""
+    if not method.warm:
+        able = [name for name, cls in METHODS.items() if cls.warm]
+        raise MethodError(f"{method.name} takes no warm_start; methods that do: {', '.join(able)}")
+    mdp, other = MDP(model), warm_start.mdp
+    if (mdp.state_slots, mdp.action_slots, mdp.horizon) != (other.state_slots, other.action_slots, other.horizon):
+        raise MethodError(
+            f"the warm start solves {type(warm_start.model).__name__}, whose states and actions are not those of "
+            f"{type(model).__name__}"
+        )
+    return warm_start._policy.on(mdp), warm_start._value.on(mdp)
 
 
 def identity(model: Model, method: Method, task: Task) -> dict[str, Any]:

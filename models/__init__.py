@@ -4,11 +4,13 @@ from econrl.models.brock_mirman import BrockMirman
 from econrl.models.buffer_stock import BufferStock
 from econrl.models.growth import StochasticGrowth
 from econrl.models.investment import Investment
+from econrl.models.irbc import IRBC
 from econrl.models.life_cycle import LifeCycle
 from econrl.models.linear_quadratic import LinearQuadratic
 from econrl.models.portfolio import Portfolio
 
 __all__ = [
+    "IRBC",
     "BrockMirman",
     "BufferStock",
     "Investment",

@@ -2,9 +2,10 @@
 
 from econrl.solvers.base import Method
 from econrl.solvers.ddpg import DDPG
+from econrl.solvers.newton import Newton
 from econrl.solvers.perturbation import Perturbation
 from econrl.solvers.vi import VI
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (Perturbation, VI, DDPG)}
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (Perturbation, VI, DDPG, Newton)}
 
-__all__ = ["DDPG", "METHODS", "VI", "Method", "Perturbation"]
+__all__ = ["DDPG", "METHODS", "VI", "Method", "Newton", "Perturbation"]

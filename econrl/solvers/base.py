@@ -29,6 +29,8 @@ class Task:
     tol: float | None = None
     report: Callable[[dict[str, Any]], None] = lambda row: None
     checkpoint: Checkpoint | None = None
+    warm_start: tuple[StateFunction, StateFunction] | None = None
+    """Policy and value to begin from."""
     started: float = field(default_factory=time.perf_counter)
 
     def elapsed(self) -> float:
@@ -117,6 +119,7 @@ class Method:
     name: ClassVar[str]
     dtype: ClassVar[torch.dtype] = torch.float64
     threads: ClassVar[int] = 1  # small networks and grids: a second thread costs more than it brings
+    warm: ClassVar[bool] = False  # whether it can begin from a solution
     nodes: int  # quadrature nodes a shock, a setting of every method
 
     def refuse(self, mdp: MDP) -> str | None:

@@ -1,4 +1,4 @@
-"""Nonlinear least squares for networks: the Levenberg-Marquardt step on residuals of a few hundred parameters."""
+"""Nonlinear least squares for small networks: Levenberg-Marquardt steps on residuals at many states."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ Parameters = dict[str, Tensor]
 Residual = Callable[[Parameters, Tensor], Tensor]
 """R(theta, s) (m,) of the parameters theta at one state s (S,)."""
 
-MU_FIRST, MU_DOWN, MU_UP, TRIES = 1e-3, 3.0, 4.0, 8
-SMALLEST_MU = 1e-14
+MU_FIRST, MU_LEAST, MU_DOWN, MU_UP, TRIES = 1e-3, 1e-14, 3.0, 4.0, 8
+FLOOR = 1e-3  # of the mean of diag(J'J), for parameters that hardly matter
+LEAST_GAIN = 0.05  # of the loss: a fit that gains less in a step has converged
 
 
 @dataclass
 class GaussNewton:
     """Minimises the mean of |R(theta, s)|^2 over states, by steps
 
-        (J'J + mu I) d = -J'R,     J = dR/dtheta,     mu / 3 where that lowers the loss, else mu * 4 and again.
+        (J'J + mu D) d = -J'R,     J = dR/dtheta,     D = diag(J'J),
 
-    J is formed a chunk of states at a time and only J'J is kept, so that memory does not grow with the states.
-    Source: Levenberg (1944), Marquardt (1963).
+    mu / 3 where that lowers the loss, else mu * 4 and again. Only J'J is kept of a chunk of states, so that memory does
+    not grow with their number.
+
+    Source: Levenberg (1944), "A method for the solution of certain non-linear problems in least squares"; Marquardt
+    (1963), "An algorithm for least-squares estimation of nonlinear parameters".
     """
 
     residual: Residual
@@ -33,54 +37,64 @@ class GaussNewton:
 
     def __post_init__(self) -> None:
         self.theta: Parameters = {name: p.detach().clone() for name, p in self.network.named_parameters()}
+        self.size = sum(p.numel() for p in self.theta.values())
 
-    def normal_equations(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """J'J (P, P), J'R (P,) and the loss, all divided by the number of states (B, S)."""
-        P = sum(p.numel() for p in self.theta.values())
-        JJ, JR, loss = s.new_zeros(P, P), s.new_zeros(P), s.new_zeros(())
+    def step(self, s: Tensor) -> tuple[float, float]:
+        """Lower the loss at the states s (B, S) if a step can; the loss before and after."""
+        JJ, JR, before = self.normal_equations(s)
+        diagonal = JJ.diagonal()
+        D = torch.diag(diagonal + FLOOR * diagonal.mean())
+        for _ in range(TRIES):
+            factor, failed = torch.linalg.cholesky_ex(JJ + self.mu * D)
+            if not failed:
+                theta = self.moved(-torch.cholesky_solve(JR.unsqueeze(-1), factor).squeeze(-1))
+                after = self.loss(theta, s)
+                if after < before:
+                    self.mu = max(self.mu / MU_DOWN, MU_LEAST)
+                    self.set(theta)
+                    return before, after
+            self.mu *= MU_UP
+        return before, before
+
+    def fit(self, s: Tensor, steps: int) -> float:
+        """Steps on the same states until they gain little; the root mean square residual."""
+        for _ in range(steps):
+            before, after = self.step(s)
+            if after >= (1 - LEAST_GAIN) * before:
+                break
+        return after**0.5
+
+    def normal_equations(self, s: Tensor) -> tuple[Tensor, Tensor, float]:
+        """J'J (P, P), J'R (P,) and the loss, all over the number of states."""
 
         def twice(theta: Parameters, s: Tensor) -> tuple[Tensor, Tensor]:
             R = self.residual(theta, s)
             return R, R
 
         jacobian = torch.func.vmap(torch.func.jacrev(twice, has_aux=True), in_dims=(None, 0))
+        JJ, JR, loss = s.new_zeros(self.size, self.size), s.new_zeros(self.size), 0.0
         for part in s.split(self.chunk):
-            J, R = jacobian(self.theta, part)
-            J_ = torch.cat([j.flatten(2) for j in J.values()], dim=-1).flatten(0, 1)
-            R_ = R.flatten()
-            JJ.addmm_(J_.mT, J_)
-            JR.addmv_(J_.mT, R_)
-            loss += R_.square().sum()
+            by_name, R = jacobian(self.theta, part)
+            J = torch.cat([j.flatten(2) for j in by_name.values()], dim=-1).flatten(0, 1)
+            JJ.addmm_(J.mT, J)
+            JR.addmv_(J.mT, R.flatten())
+            loss += float(R.square().sum())
         return JJ / len(s), JR / len(s), loss / len(s)
 
+    @torch.no_grad()
     def loss(self, theta: Parameters, s: Tensor) -> float:
+        """The mean of |R|^2; not a number where any R is."""
         residual = torch.func.vmap(self.residual, in_dims=(None, 0))
-        return float(sum(residual(theta, part).square().sum() for part in s.split(4 * self.chunk)) / len(s))
+        return sum(float(residual(theta, part).square().sum()) for part in s.split(self.chunk)) / len(s)
 
     def moved(self, d: Tensor) -> Parameters:
         """theta + d."""
         parts = d.split([p.numel() for p in self.theta.values()])
         return {name: p + part.view_as(p) for (name, p), part in zip(self.theta.items(), parts, strict=True)}
 
-    def step(self, s: Tensor) -> tuple[float, float]:
-        """One accepted step on the states s (B, S), or none; the loss before and after."""
-        JJ, JR, before = self.normal_equations(s)
-        loss = float(before)
-        size = JJ.diagonal().mean()
-        for _ in range(TRIES):
-            damped = JJ + self.mu * torch.diag(JJ.diagonal() + 1e-3 * size)
-            factor, failed = torch.linalg.cholesky_ex(damped)
-            if not failed:
-                theta = self.moved(-torch.cholesky_solve(JR.unsqueeze(-1), factor).squeeze(-1))
-                after = self.loss(theta, s)
-                if after < loss:
-                    self.theta, self.mu = theta, max(self.mu / MU_DOWN, SMALLEST_MU)
-                    return loss, after
-            self.mu *= MU_UP
-        return loss, loss
-
-    def write_back(self) -> None:
-        """Put theta into the network."""
-        with torch.no_grad():
-            for name, p in self.network.named_parameters():
-                p.copy_(self.theta[name])
+    @torch.no_grad()
+    def set(self, theta: Parameters) -> None:
+        """Take these parameters, here and in the network."""
+        self.theta = theta
+        for name, p in self.network.named_parameters():
+            p.copy_(theta[name])

@@ -1,0 +1,331 @@
+"""The optimum's own conditions, brought to zero by Gauss-Newton: rung 4 of the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from econrl.accuracy import FINER, HeldOut, own_states
+from econrl.bellman import bellman_residual, lookahead
+from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals
+from econrl.expectation import Quadrature
+from econrl.functions import StateFunction
+from econrl.mdp import MDP
+from econrl.solvers.base import Method, Result, Task, Tracker, require
+from econrl.solvers.ddpg import DDPG
+from econrl.solvers.gauss_newton import GaussNewton, Parameters
+from econrl.solvers.polish import BOTH, HIGH, LOW, PeriodFunction, PolishedPolicy, PolishedValue, forms_of
+from econrl.solvers.start import units_of
+
+Function = Callable[[Tensor], Tensor]
+
+START_STEPS = 500  # of the actor-critic that a run without a warm start begins with
+DEFAULT_STEPS = 300
+FIT_STEPS = 30  # of Gauss-Newton, at most, to copy the warm start, and to evaluate the policy
+MEASURE_EVERY = 5  # steps
+PATIENCE = 12  # measurements without a lower error, after which the polish ends
+FOR_VALUE = 0.1  # of a time limit, kept for the value
+NUMBERS = 2_000_000  # held at once in a chunk: states x (nodes + 1) x widths
+NODES = (2, 3, 5, 7)  # tried in this order
+
+
+# The equations
+
+
+def euler_rows(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
+    """R(s) (A,): the unit-free complementarity residuals of the first-order conditions at one state (S,)."""
+    return euler_residuals(mdp, structure, policy, s.unsqueeze(0)).squeeze(0)
+
+
+def bellman_row(mdp: MDP, policy: Function, value: PolishedValue, V: Function, s: Tensor) -> Tensor:
+    """[r + E[beta V(s')] - V(s)] / size (1,) at one state, in the units of the value."""
+    s = s.unsqueeze(0)
+    return bellman_residual(mdp, policy, V, s) / value.units.size(V(s))
+
+
+def optimality_rows(mdp: MDP, policy: Function, value: PolishedValue, V: Function, s: Tensor) -> Tensor:
+    """Where no Euler equation exists: r_a + E[beta V_s(s') f_a] = 0 and the Bellman equation together, (A + 1,)."""
+    greedy = greedy_residuals(mdp, policy, V, s.unsqueeze(0)).squeeze(0)
+    return torch.cat([greedy, bellman_row(mdp, policy, value, V, s)])
+
+
+# The method
+
+
+@dataclass(frozen=True)
+class Newton(Method):
+    """Gauss-Newton on the automatic Euler equation, warm-started from another solution, with its value afterwards.
+
+    With R(s; theta) the unit-free complementarity residuals (`euler.py`) of a small smooth network pi_theta,
+
+        minimise the mean of |R(s; theta)|^2 by steps (J'J + mu D) d = -J'R,
+
+    each on fresh states: simulated ones of the current policy, and some of the box. The states outnumber the weights.
+    The value of the policy found then solves V = r + E[beta V'] in the same way. Where there is no Euler equation,
+    policy and value solve the first-order condition with V_s and the Bellman equation together. A life cycle has one
+    network a period, solved backwards from the last.
+
+    Source: the residuals are those of Judd (1992), "Projection methods for solving aggregate growth models", JET 58;
+    the steps those of Levenberg (1944) and Marquardt (1963).
+    """
+
+    name: ClassVar[str] = "newton"
+    warm: ClassVar[bool] = True
+
+    hidden: tuple[int, ...] = (16, 16)
+    """Widths of the hidden layers of policy and value."""
+    states: int = 1500
+    """States in a step; at least three times as many residuals as weights are taken."""
+    box: float = 0.25
+    """Share of them that is uniform on the domain; the rest are the policy's own."""
+    paths: int = 300
+    """Paths of the simulation that the policy's own states are drawn from."""
+    nodes: int = 9
+    """Quadrature nodes a shock at most; fewer where that changes the starting policy's residuals by less than
+    `quadrature`."""
+    quadrature: float = 1e-8
+    """Mean change of the residuals that is accepted for a coarser quadrature."""
+
+    def __post_init__(self) -> None:
+        for name in ("states", "paths", "nodes"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
+        require(self, "box", 0 <= self.box <= 1, "in [0, 1]")
+        require(self, "quadrature", self.quadrature >= 0, "at least 0")
+
+    def refuse(self, mdp: MDP) -> str | None:
+        """Tomorrow's multipliers would have to be found at the same time."""
+        if mdp.A == 0:
+            return "it has no actions"
+        return None
+
+    def run(self, mdp: MDP, task: Task) -> Result:
+        """Copy the warm start, polish, evaluate. What comes back is never worse, on held-out points, than the start."""
+        tracker = Tracker(task, HeldOut(task.model, task.device))
+        start = task.warm_start or actor_critic(task)
+        tracker.measure(0, *start)
+        polish = Polish(self, mdp, task, *(function.on(mdp) for function in start))
+        message, step = "", 0
+        try:
+            if mdp.horizon is not None:
+                message, step = polish.backwards(task, tracker)
+            else:
+                message, step = polish.everywhere(task, tracker)
+        except KeyboardInterrupt:
+            message = "interrupted; the best policy so far is returned"
+        return tracker.result(step, tracker.converged, message)
+
+
+def actor_critic(task: Task) -> tuple[StateFunction, StateFunction]:
+    """A short run of DDPG to begin with, by at most a third of the time."""
+    method = DDPG()
+    mdp = MDP(task.model, task.device, method.dtype, Quadrature(nodes=method.nodes))
+    limit = None if task.time_limit is None else task.remaining() / 3
+    result = method.run(mdp, Task(task.model, task.device, task.seed, START_STEPS, limit))
+    return result.policy, result.value
+
+
+class Polish:
+    """The networks that Gauss-Newton moves, the model with the quadrature that suffices, and the states they see."""
+
+    def __init__(self, method: Newton, mdp: MDP, task: Task, policy: StateFunction, value: StateFunction):
+        self.method, self.structure = method, find_structure(mdp)
+        self.start_policy, self.start_value = policy, value
+        self.generator = task.generator(mdp.device)
+        torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
+        s = self.sample(mdp, policy, method.states)
+        self.mdp = self.coarsest(mdp, task, policy, s[:500])
+        self.policy = PolishedPolicy(mdp, method.hidden, forms_of(mdp, s, policy(s))).to(mdp.device, mdp.dtype)
+        units = asdict(units_of(value(s)))
+        self.value = PolishedValue(mdp, method.hidden, units).to(mdp.device, mdp.dtype)
+        for function in (self.policy, self.value):
+            function.mdp = self.mdp
+        self.structure = without_multipliers(self.structure, self.policy.forms, mdp)
+        weights = sum(p.numel() for p in self.policy.networks[0].parameters())
+        self.states = max(method.states, 3 * weights // mdp.A)
+        self.chunk = max(NUMBERS // ((len(self.mdp.nodes) + 1) * sum(method.hidden)), 8)
+
+    @torch.no_grad()
+    def sample(self, mdp: MDP, policy: Function, n: int) -> Tensor:
+        """n states: some of the box, the rest of the policy's own simulation a few periods after the box."""
+        from_box = int(self.method.box * n)
+        own, _ = own_states(mdp, policy, 4 * n, self.method.paths, 20, self.generator)
+        at = torch.randint(len(own), (n - from_box,), generator=self.generator, device=own.device)
+        return torch.cat([own[at], mdp.sample_box(from_box, self.generator)])
+
+    @torch.no_grad()
+    def coarsest(self, mdp: MDP, task: Task, policy: StateFunction, s: Tensor) -> MDP:
+        """The model with as few quadrature nodes as change the residuals at s by at most the method's `quadrature`."""
+        if not self.structure.exists:
+            return mdp
+        finest = MDP(task.model, mdp.device, mdp.dtype, FINER)
+        reference = euler_residuals(finest, self.structure, policy, s)
+        for nodes in NODES:
+            if nodes >= self.method.nodes:
+                break
+            coarse = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=nodes))
+            gap = (euler_residuals(coarse, self.structure, policy, s) - reference).abs().mean()
+            if gap <= self.method.quadrature:
+                return coarse
+        return mdp
+
+    # A stationary model
+
+    def everywhere(self, task: Task, tracker: Tracker) -> tuple[str, int]:
+        """Polish, measure now and then, and evaluate the best policy; a message and the steps made."""
+        mdp = self.mdp
+        s = self.sample(mdp, self.start_policy, self.states)
+        imitate(self.policy, 0, s, self.policy.outputs_for(s, self.start_policy(s)), self.chunk)
+        joint = nn.ModuleDict({"policy": self.policy, "value": self.value})
+        if self.structure.exists:
+            solver = GaussNewton(
+                lambda theta, s: euler_rows(mdp, self.structure, with_weights(self.policy, theta), s),
+                self.policy,
+                self.chunk,
+            )
+        else:
+            self.evaluate(self.start_policy)
+            solver = GaussNewton(
+                lambda theta, s: optimality_rows(
+                    mdp,
+                    with_weights(self.policy, part_of(theta, "policy.")),
+                    self.value,
+                    with_weights(self.value, part_of(theta, "value.")),
+                    s,
+                ),
+                joint,
+                self.chunk,
+            )
+        deadline = FOR_VALUE * (task.time_limit or 0.0)
+        message, step, since, best = "", 0, 0, None
+        while not tracker.converged and step < (task.steps or DEFAULT_STEPS):
+            if task.remaining() <= deadline:
+                message = f"stopped by the time limit after {step} steps"
+                break
+            before, _ = solver.step(self.sample(mdp, self.policy, self.states))
+            step += 1
+            if before != before:
+                message = f"the residuals stopped being numbers in step {step}"
+                break
+            if step % MEASURE_EVERY == 0 or step == task.steps:
+                tracker.measure(step, self.policy, self.value, residual=before**0.5)
+                assert tracker.best is not None
+                since, best = (0, tracker.best[1]) if tracker.best[1] != best else (since + 1, best)
+                if since >= PATIENCE:
+                    message = f"the error stopped falling after {step} steps"
+                    break
+        self.evaluate_best(task, tracker)
+        return message, step
+
+    def evaluate_best(self, task: Task, tracker: Tracker) -> None:
+        """Give the best policy its value."""
+        assert tracker.best is not None
+        if self.structure.exists:
+            error, step, policy, _ = tracker.best
+            self.evaluate(policy.on(self.mdp))
+            tracker.best = error, step, policy, self.value.on(tracker.held_out.mdp)
+
+    def evaluate(self, policy: StateFunction) -> None:
+        """Solve V = r + E[beta V'] for a fixed policy, from the starting value."""
+        s = self.sample(self.mdp, policy, self.states)
+        imitate(self.value, 0, s, self.value.units.raw(self.start_value(s)).unsqueeze(-1), self.chunk)
+        solver = GaussNewton(
+            lambda theta, s: bellman_row(self.mdp, policy, self.value, with_weights(self.value, theta), s),
+            self.value,
+            self.chunk,
+        )
+        for _ in range(FIT_STEPS):
+            solver.step(self.sample(self.mdp, policy, self.states))
+
+    # A life cycle
+
+    def backwards(self, task: Task, tracker: Tracker) -> tuple[str, int]:
+        """Solve period after period, the last one first, each with its own network; a message and the periods done."""
+        assert self.mdp.horizon is not None
+        horizon, slowest = self.mdp.horizon, 0.0
+        pool = own_states(self.mdp, self.start_policy, self.states * horizon, 0, 0, self.generator)[0]
+        for t in reversed(range(horizon)):
+            begun = task.elapsed()
+            if task.remaining() < slowest:
+                return f"stopped by the time limit with {t + 1} of {horizon} periods to go; the start is returned", 0
+            s = self.of_period(pool, t)
+            self.solve_period(s, t)
+            slowest = max(slowest, task.elapsed() - begun)
+        tracker.measure(horizon, self.policy, self.value)
+        return "", horizon
+
+    @torch.no_grad()
+    def of_period(self, pool: Tensor, t: int) -> Tensor:
+        """States of period t: some of the box, the rest of the starting policy's own simulation."""
+        from_box = self.mdp.sample_box(int(self.method.box * self.states), self.generator)
+        from_box[:, -1] = t
+        own = pool[pool[:, -1] == t]
+        at = torch.randint(len(own), (self.states - len(from_box),), generator=self.generator, device=own.device)
+        return torch.cat([own[at], from_box])
+
+    def solve_period(self, s: Tensor, t: int) -> None:
+        """The Euler equation of period t given the policy of t + 1, then the value given that of t + 1."""
+        later = t + 1 < len(self.policy.networks)
+        if later:
+            for function in (self.policy, self.value):
+                function.networks[t].load_state_dict(function.networks[t + 1].state_dict())
+        else:
+            imitate(self.policy, t, s, self.policy.outputs_for(s, self.start_policy(s)), self.chunk)
+
+        def policy_with(theta: Parameters) -> Function:
+            network = self.policy.networks[t]
+
+            def policy(s: Tensor) -> Tensor:
+                now = self.policy.by(lambda x: torch.func.functional_call(network, theta, (x,)), s)
+                if not later:
+                    return now
+                return torch.where(s[..., -1:] < t + 0.5, now, self.policy.by(self.policy.networks[t + 1], s))
+
+            return policy
+
+        GaussNewton(
+            lambda theta, s: euler_rows(self.mdp, self.structure, policy_with(theta), s),
+            self.policy.networks[t],
+            self.chunk,
+        ).fit(s, FIT_STEPS)
+        with torch.no_grad():
+            v = lookahead(self.mdp, self.value, s, self.policy(s))
+        imitate(self.value, t, s, self.value.units.raw(v).unsqueeze(-1), self.chunk)
+
+
+def without_multipliers(structure: Structure, forms: list[str], mdp: MDP) -> Structure:
+    """Bounds that never bind have no multipliers."""
+    low: list[bool] = []
+    high: list[bool] = []
+    for form, slot in zip(forms, mdp.action_slots, strict=True):
+        low += [form in (LOW, BOTH)] * (slot.stop - slot.start)
+        high += [form in (HIGH, BOTH)] * (slot.stop - slot.start)
+    return replace(
+        structure,
+        matters_at_low=tuple(a and b for a, b in zip(structure.matters_at_low, low, strict=False)),
+        matters_at_high=tuple(a and b for a, b in zip(structure.matters_at_high, high, strict=False)),
+    )
+
+
+def with_weights(function: StateFunction, theta: Parameters) -> Function:
+    """The function with the weights theta in place of its own."""
+    return lambda s: torch.func.functional_call(function, theta, (s,))
+
+
+def part_of(theta: Parameters, prefix: str) -> Parameters:
+    return {name.removeprefix(prefix): p for name, p in theta.items() if name.startswith(prefix)}
+
+
+def imitate(function: PeriodFunction, period: int, s: Tensor, z: Tensor, chunk: int) -> None:
+    """Fit one network's outputs to z (B, outputs) at the states s (B, S)."""
+    network, features = function.networks[period], function.features(s)
+
+    def gap(theta: Parameters, pair: Tensor) -> Tensor:
+        x, wanted = pair.split([features.shape[-1], z.shape[-1]])
+        return torch.func.functional_call(network, theta, (x,)) - wanted
+
+    GaussNewton(gap, network, chunk).fit(torch.cat([features, z], dim=-1).detach(), FIT_STEPS)
