@@ -43,7 +43,7 @@ class HeldOut:
     def __init__(self, model: Model, device: torch.device | str = "cpu", points: int = 1000):
         self.mdp = MDP(model, device)
         self.structure = find_structure(self.mdp)
-        self.points = points
+        self.points, self.tolerated = points, 0.0
         self.box = self.mdp.sample_box(points // 4, self._generator())
 
     def _generator(self) -> torch.Generator:
@@ -53,18 +53,35 @@ class HeldOut:
         """Mean Euler error; where there is no Euler equation, the mean of greedy and Bellman errors, which test
         optimality together. Three quarters of the points are the policy's own simulation, one quarter the box.
 
-        The share of periods in which paths leave the domain is added: a policy that saves everything can satisfy every
-        Euler equation, and break transversality. Infinite where the policy breaks down."""
+        The share of periods in which paths leave the domain is added, as far as it is not tolerated: a policy that
+        saves everything can satisfy every Euler equation, and break transversality. Infinite where the policy breaks
+        down."""
         policy, value = policy.on(self.mdp), value.on(self.mdp)
-        simulated, restarted = own_states(self.mdp, policy, 3 * self.points // 4, 125, 60, self._generator())
+        simulated, restarted = self.simulate(policy)
         s = torch.cat([simulated, self.box])
         if self.structure.exists:
             residual = euler_residuals(self.mdp, self.structure, policy, s)
         else:
             bellman = relative(bellman_residual(self.mdp, policy, value, s), value(s))
             residual = torch.cat([greedy_residuals(self.mdp, policy, value, s), bellman.unsqueeze(-1)], dim=-1)
-        error = float(residual.abs().mean()) + restarted
+        error = float(residual.abs().mean()) + (restarted if restarted > self.tolerated else 0.0)
         return error if error == error else float("inf")
+
+    @torch.no_grad()
+    def bellman(self, policy: Any, value: Any) -> float:
+        """Mean Bellman error; infinite where the value breaks down."""
+        policy, value = policy.on(self.mdp), value.on(self.mdp)
+        s = torch.cat([self.simulate(policy)[0], self.box])
+        error = float(relative(bellman_residual(self.mdp, policy, value, s), value(s)).mean())
+        return error if error == error else float("inf")
+
+    def tolerate(self, policy: Any) -> None:
+        """From now on, paths may leave the domain as often as under this policy, and half as often again: where wealth
+        grows without end, that says nothing against a policy."""
+        self.tolerated = 1.5 * self.simulate(policy.on(self.mdp))[1]
+
+    def simulate(self, policy: Function) -> tuple[Tensor, float]:
+        return own_states(self.mdp, policy, 3 * self.points // 4, 125, 60, self._generator())
 
 
 def accuracy_table(

@@ -185,7 +185,7 @@ def undoing(
     if F.shape[-1] == F.shape[-2]:
         weights = torch.linalg.solve_ex(F, g.unsqueeze(-1)).result
     else:
-        weights = torch.linalg.pinv(F) @ g.unsqueeze(-1)
+        weights = least_squares(F, g.unsqueeze(-1))
     weights = weights.reshape(*s.shape[:-1], len(nodes), len(structure.endogenous))
 
     def of_state(s: Tensor) -> Tensor:
@@ -193,6 +193,18 @@ def undoing(
         return (weights * after).sum() + (multiplier * mdp.from_shares(s, shares)).sum()
 
     return of_state
+
+
+def least_squares(F: Tensor, g: Tensor) -> Tensor:
+    """The shortest w (..., m, 1) of those with the smallest |F w - g|, for F (..., n, m) of full rank, by the smaller
+    of its two normal equations: many times faster, batched and differentiated, than the singular values of F."""
+    wide = F.shape[-1] > F.shape[-2]
+    square = F @ F.mT if wide else F.mT @ F
+    ridge = 1e-15 * square.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[..., None, None]
+    square = square + ridge * torch.eye(square.shape[-1], dtype=F.dtype, device=F.device)
+    if wide:
+        return F.mT @ torch.linalg.solve_ex(square, g).result
+    return torch.linalg.solve_ex(square, F.mT @ g).result
 
 
 def linked(mdp: MDP, s: Tensor, multiplier: Tensor, shares: Tensor) -> Tensor:
@@ -279,9 +291,14 @@ def project_on_simplex(x: Tensor) -> Tensor:
     return (x - excess.gather(-1, (count - 1).clamp(min=0))).clamp(min=0)
 
 
-def euler_residuals(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
-    """The unit-free complementarity residual (B, A) of each action's first-order condition at the states s (B, S)."""
-    G, scale = condition(mdp, lambda s: costate(mdp, structure, policy, s), policy, s)
+def euler_residuals(
+    mdp: MDP, structure: Structure, policy: Function, s: Tensor, later: Function | None = None
+) -> Tensor:
+    """The unit-free complementarity residual (B, A) of each action's first-order condition at the states s (B, S).
+
+    `later` is the policy from tomorrow on, where that is another function than today's.
+    """
+    G, scale = condition(mdp, lambda s: costate(mdp, structure, later or policy, s), policy, s)
     return complementarity(mdp, G, scale, s, policy(s))
 
 

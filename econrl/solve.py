@@ -25,7 +25,7 @@ from econrl.model import Model
 from econrl.progress import Progress
 from econrl.saving import fingerprint
 from econrl.solution import Solution
-from econrl.solvers import DDPG, METHODS
+from econrl.solvers import METHODS
 from econrl.solvers.base import Method, Task
 
 
@@ -45,7 +45,7 @@ def solve(
     """Solve a model.
 
     model       an instance of a Model; it is checked first
-    method      "auto", a name of `econrl.METHODS`, or a method with its settings, DDPG(hidden=(128, 128))
+    method      a name of `econrl.METHODS`, "auto" among them, or a method with its settings, DDPG(hidden=(128, 128))
     steps       the budget: gradient steps of ddpg, sweeps of vi
     time_limit  seconds for everything; it is turned into steps, which the solution reports, so that `steps=` repeats
                 the run bit for bit on the same machine
@@ -154,7 +154,7 @@ def compare(
     """
     methods = [methods] if isinstance(methods, str | Method) else list(methods)
     if not methods:
-        raise MethodError(f"compare needs at least one method; there are: auto, {', '.join(METHODS)}")
+        raise MethodError(f"compare needs at least one method; there are: {', '.join(METHODS)}")
     methods = [method_of(method) for method in methods]
     check(model)  # once, before each method fails by the same mistake
     solutions: dict[str, Solution] = {}
@@ -197,13 +197,11 @@ def pooled_samples(solutions: list[Solution], points: int) -> dict[str, Any]:
 
 
 def method_of(method: str | Method) -> Method:
-    """A method by name, with its default settings; "auto" is ddpg with the known model (rung 2)."""
+    """A method by name, with its default settings."""
     if isinstance(method, Method):
         return method
-    if method == "auto":
-        return DDPG()
     if method not in METHODS:
-        raise MethodError(f"unknown method '{method}'; there are: auto, {', '.join(METHODS)}")
+        raise MethodError(f"unknown method '{method}'; there are: {', '.join(METHODS)}")
     return METHODS[method]()
 
 

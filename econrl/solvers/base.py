@@ -53,6 +53,8 @@ class Result:
     steps: int
     converged: bool
     message: str = ""
+    interrupted: bool = False
+    """Whether Ctrl-C ended it."""
     planned_steps: int | None = None
     """The steps that the run would have ended with; where rates are annealed, they depend on it."""
 
@@ -99,12 +101,12 @@ class Tracker:
         self.log, self.best = kept["log"], (error, step, function_from(mdp, policy), function_from(mdp, value))
         return kept["run"]
 
-    def result(self, steps: int, converged: bool, message: str = "", planned_steps: int | None = None) -> Result:
+    def result(self, steps: int, message: str = "", **more: Any) -> Result:
         """The best policy seen; raises SolveError if a run ended before any was measured."""
         if self.best is None:
             raise SolveError(f"stopped before the first policy was measured ({message or 'no step was made'})")
         _, _, policy, value = self.best
-        return Result(policy, value, self.log, steps, converged, message, planned_steps)
+        return Result(policy, value, self.log, steps, message=message, **{"converged": self.converged, **more})
 
 
 def require(method: Method, name: str, ok: bool, what: str) -> None:

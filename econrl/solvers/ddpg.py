@@ -174,7 +174,7 @@ class DDPG(Method):
         learner = self.learner(mdp, task)
         steps = kept["steps"] if kept else task.steps or self.plan(task, tracker, learner)
         every = max(steps // MEASUREMENTS, 1)
-        message, step = "", 0
+        message, step, interrupted = "", 0, False
         if kept:
             step = kept["step"]
             learner.restore(kept["learner"])
@@ -191,10 +191,10 @@ class DDPG(Method):
                 tracker.measure(step, learner.actor_target, learner.critic_target)
                 tracker.keep({"steps": steps, "step": step, "learner": learner.state()})
         except KeyboardInterrupt:
-            message = f"interrupted after {step} of {steps} steps"
+            message, interrupted = f"interrupted after {step} of {steps} steps", True
             if tracker.best is None:
                 tracker.measure(step, learner.actor_target, learner.critic_target)
-        return tracker.result(step, tracker.converged, message, steps)
+        return tracker.result(step, message, interrupted=interrupted, planned_steps=steps)
 
     def learner(self, mdp: MDP, task: Task) -> Learner:
         return ModelLearner(self, mdp, task) if self.rung == 2 else CriticLearner(self, mdp, task)

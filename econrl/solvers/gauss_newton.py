@@ -13,8 +13,9 @@ Residual = Callable[[Parameters, Tensor], Tensor]
 """R(theta, s) (m,) of the parameters theta at one state s (S,)."""
 
 MU_FIRST, MU_LEAST, MU_DOWN, MU_UP, TRIES = 1e-3, 1e-14, 3.0, 4.0, 8
-FLOOR = 1e-3  # of the mean of diag(J'J), for parameters that hardly matter
-LEAST_GAIN = 0.05  # of the loss: a fit that gains less in a step has converged
+FLOOR = 1.0  # of the mean of diag(J'J), for parameters that hardly matter
+LEAST_GAIN, SMALL_GAINS = 0.1, 4  # a fit whose loss falls by less, so many times in a row, has converged
+EXACT = 1e-24  # a loss at which nothing is left to fit
 
 
 @dataclass
@@ -39,16 +40,21 @@ class GaussNewton:
         self.theta: Parameters = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.size = sum(p.numel() for p in self.theta.values())
 
-    def step(self, s: Tensor) -> tuple[float, float]:
-        """Lower the loss at the states s (B, S) if a step can; the loss before and after."""
+    def step(self, s: Tensor, judge: Tensor | None = None) -> tuple[float, float]:
+        """A step from the states s (B, S), if it lowers the loss at the states `judge`, by default s; that loss before
+        and after. States that the step was not computed from tell when it fits these alone."""
         JJ, JR, before = self.normal_equations(s)
+        if judge is None:
+            judge = s
+        else:
+            before = self.loss(self.theta, judge)
         diagonal = JJ.diagonal()
         D = torch.diag(diagonal + FLOOR * diagonal.mean())
         for _ in range(TRIES):
             factor, failed = torch.linalg.cholesky_ex(JJ + self.mu * D)
             if not failed:
                 theta = self.moved(-torch.cholesky_solve(JR.unsqueeze(-1), factor).squeeze(-1))
-                after = self.loss(theta, s)
+                after = self.loss(theta, judge)
                 if after < before:
                     self.mu = max(self.mu / MU_DOWN, MU_LEAST)
                     self.set(theta)
@@ -58,9 +64,11 @@ class GaussNewton:
 
     def fit(self, s: Tensor, steps: int) -> float:
         """Steps on the same states until they gain little; the root mean square residual."""
+        small = 0
         for _ in range(steps):
             before, after = self.step(s)
-            if after >= (1 - LEAST_GAIN) * before:
+            small = small + 1 if after >= (1 - LEAST_GAIN) * before else 0
+            if small == SMALL_GAINS or after < EXACT:
                 break
         return after**0.5
 

@@ -15,6 +15,7 @@ from econrl.euler import Structure, euler_residuals, find_structure, greedy_resi
 from econrl.expectation import Quadrature
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
+from econrl.simulate import goes_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.ddpg import DDPG
 from econrl.solvers.gauss_newton import GaussNewton, Parameters
@@ -23,10 +24,12 @@ from econrl.solvers.start import units_of
 
 Function = Callable[[Tensor], Tensor]
 
+START_STATES, FEWEST_STATES = 2000, 256  # to learn from the starting policy; in a step
 START_STEPS = 500  # of the actor-critic that a run without a warm start begins with
 DEFAULT_STEPS = 300
-FIT_STEPS = 30  # of Gauss-Newton, at most, to copy the warm start, and to evaluate the policy
+FIT_STEPS, VALUE_STEPS = 60, 30  # of Gauss-Newton: at most, to copy the warm start; to evaluate the policy
 MEASURE_EVERY = 5  # steps
+EXACT = 1e-12  # an error at which nothing is left to polish
 PATIENCE = 12  # measurements without a lower error, after which the polish ends
 FOR_VALUE = 0.1  # of a time limit, kept for the value
 NUMBERS = 2_000_000  # held at once in a chunk: states x (nodes + 1) x widths
@@ -36,9 +39,9 @@ NODES = (2, 3, 5, 7)  # tried in this order
 # The equations
 
 
-def euler_rows(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
+def euler_rows(mdp: MDP, structure: Structure, policy: Function, s: Tensor, later: Function | None = None) -> Tensor:
     """R(s) (A,): the unit-free complementarity residuals of the first-order conditions at one state (S,)."""
-    return euler_residuals(mdp, structure, policy, s.unsqueeze(0)).squeeze(0)
+    return euler_residuals(mdp, structure, policy, s.unsqueeze(0), later).squeeze(0)
 
 
 def bellman_row(mdp: MDP, policy: Function, value: PolishedValue, V: Function, s: Tensor) -> Tensor:
@@ -78,8 +81,8 @@ class Newton(Method):
 
     hidden: tuple[int, ...] = (16, 16)
     """Widths of the hidden layers of policy and value."""
-    states: int = 1500
-    """States in a step; at least three times as many residuals as weights are taken."""
+    rows: float = 4.5
+    """Residuals in a step, for each weight: with fewer, a step fits the states it sees, and the error elsewhere grows."""
     box: float = 0.25
     """Share of them that is uniform on the domain; the rest are the policy's own."""
     paths: int = 300
@@ -91,7 +94,7 @@ class Newton(Method):
     """Mean change of the residuals that is accepted for a coarser quadrature."""
 
     def __post_init__(self) -> None:
-        for name in ("states", "paths", "nodes"):
+        for name in ("rows", "paths", "nodes"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
         require(self, "box", 0 <= self.box <= 1, "in [0, 1]")
@@ -107,17 +110,18 @@ class Newton(Method):
         """Copy the warm start, polish, evaluate. What comes back is never worse, on held-out points, than the start."""
         tracker = Tracker(task, HeldOut(task.model, task.device))
         start = task.warm_start or actor_critic(task)
+        tracker.held_out.tolerate(start[0])
         tracker.measure(0, *start)
         polish = Polish(self, mdp, task, *(function.on(mdp) for function in start))
-        message, step = "", 0
+        message, step, interrupted = "", 0, False
         try:
             if mdp.horizon is not None:
                 message, step = polish.backwards(task, tracker)
             else:
                 message, step = polish.everywhere(task, tracker)
         except KeyboardInterrupt:
-            message = "interrupted; the best policy so far is returned"
-        return tracker.result(step, tracker.converged, message)
+            message, interrupted = "interrupted", True
+        return tracker.result(step, message, interrupted=interrupted)
 
 
 def actor_critic(task: Task) -> tuple[StateFunction, StateFunction]:
@@ -137,17 +141,20 @@ class Polish:
         self.start_policy, self.start_value = policy, value
         self.generator = task.generator(mdp.device)
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
-        s = self.sample(mdp, policy, method.states)
+        s = self.sample(mdp, policy, START_STATES)
         self.mdp = self.coarsest(mdp, task, policy, s[:500])
         self.policy = PolishedPolicy(mdp, method.hidden, forms_of(mdp, s, policy(s))).to(mdp.device, mdp.dtype)
         units = asdict(units_of(value(s)))
         self.value = PolishedValue(mdp, method.hidden, units).to(mdp.device, mdp.dtype)
         for function in (self.policy, self.value):
             function.mdp = self.mdp
+            function.requires_grad_(False)
         self.structure = without_multipliers(self.structure, self.policy.forms, mdp)
+        self.s = mdp.sample_initial(method.paths, self.generator)
         weights = sum(p.numel() for p in self.policy.networks[0].parameters())
-        self.states = max(method.states, 3 * weights // mdp.A)
-        self.chunk = max(NUMBERS // ((len(self.mdp.nodes) + 1) * sum(method.hidden)), 8)
+        self.states = max(int(method.rows * weights / mdp.A), FEWEST_STATES)
+        points = len(self.mdp.nodes) * (len(self.mdp.nodes) if self.structure.joint else 1) + 1
+        self.chunk = max(NUMBERS // (points * sum(method.hidden)), 32)
 
     @torch.no_grad()
     def sample(self, mdp: MDP, policy: Function, n: int) -> Tensor:
@@ -156,6 +163,20 @@ class Polish:
         own, _ = own_states(mdp, policy, 4 * n, self.method.paths, 20, self.generator)
         at = torch.randint(len(own), (n - from_box,), generator=self.generator, device=own.device)
         return torch.cat([own[at], mdp.sample_box(from_box, self.generator)])
+
+    @torch.no_grad()
+    def advance(self) -> Tensor:
+        """States for a step: some of the box, the rest those of simulated paths, which go on from step to step."""
+        mdp = self.mdp
+        from_box = int(self.method.box * self.states)
+        visited: list[Tensor] = []
+        while len(visited) * len(self.s) < self.states - from_box:
+            visited.append(self.s)
+            reached = mdp.transition(self.s, self.policy(self.s), mdp.sample_shocks(self.s, self.generator))
+            fresh = mdp.sample_initial(len(reached), self.generator)
+            self.s = torch.where(goes_on(mdp, reached).unsqueeze(-1), reached, fresh)
+        s = torch.cat([*visited, mdp.sample_box(from_box, self.generator)])
+        return s[torch.randperm(len(s), generator=self.generator, device=s.device)]
 
     @torch.no_grad()
     def coarsest(self, mdp: MDP, task: Task, policy: StateFunction, s: Tensor) -> MDP:
@@ -202,11 +223,11 @@ class Polish:
             )
         deadline = FOR_VALUE * (task.time_limit or 0.0)
         message, step, since, best = "", 0, 0, None
-        while not tracker.converged and step < (task.steps or DEFAULT_STEPS):
+        while not tracker.converged and step < (task.steps or DEFAULT_STEPS) and tracker.log[-1]["error"] > EXACT:
             if task.remaining() <= deadline:
                 message = f"stopped by the time limit after {step} steps"
                 break
-            before, _ = solver.step(self.sample(mdp, self.policy, self.states))
+            before, _ = solver.step(self.advance())
             step += 1
             if before != before:
                 message = f"the residuals stopped being numbers in step {step}"
@@ -224,10 +245,13 @@ class Polish:
     def evaluate_best(self, task: Task, tracker: Tracker) -> None:
         """Give the best policy its value."""
         assert tracker.best is not None
-        if self.structure.exists:
-            error, step, policy, _ = tracker.best
-            self.evaluate(policy.on(self.mdp))
-            tracker.best = error, step, policy, self.value.on(tracker.held_out.mdp)
+        if not self.structure.exists:
+            return
+        error, step, policy, before = tracker.best
+        self.evaluate(policy.on(self.mdp))
+        held_out = tracker.held_out
+        value = min(before, self.value.on(held_out.mdp), key=lambda value: held_out.bellman(policy, value))
+        tracker.best = error, step, policy, value
 
     def evaluate(self, policy: StateFunction) -> None:
         """Solve V = r + E[beta V'] for a fixed policy, from the starting value."""
@@ -238,7 +262,7 @@ class Polish:
             self.value,
             self.chunk,
         )
-        for _ in range(FIT_STEPS):
+        for _ in range(VALUE_STEPS):
             solver.step(self.sample(self.mdp, policy, self.states))
 
     # A life cycle
@@ -276,22 +300,13 @@ class Polish:
         else:
             imitate(self.policy, t, s, self.policy.outputs_for(s, self.start_policy(s)), self.chunk)
 
-        def policy_with(theta: Parameters) -> Function:
-            network = self.policy.networks[t]
+        network, next_network = self.policy.networks[t], self.policy.networks[t + 1 if later else t]
 
-            def policy(s: Tensor) -> Tensor:
-                now = self.policy.by(lambda x: torch.func.functional_call(network, theta, (x,)), s)
-                if not later:
-                    return now
-                return torch.where(s[..., -1:] < t + 0.5, now, self.policy.by(self.policy.networks[t + 1], s))
+        def residual(theta: Parameters, s: Tensor) -> Tensor:
+            now = lambda s: self.policy.by(lambda x: torch.func.functional_call(network, theta, (x,)), s)
+            return euler_rows(self.mdp, self.structure, now, s, lambda s: self.policy.by(next_network, s))
 
-            return policy
-
-        GaussNewton(
-            lambda theta, s: euler_rows(self.mdp, self.structure, policy_with(theta), s),
-            self.policy.networks[t],
-            self.chunk,
-        ).fit(s, FIT_STEPS)
+        GaussNewton(residual, network, self.chunk).fit(s, FIT_STEPS)
         with torch.no_grad():
             v = lookahead(self.mdp, self.value, s, self.policy(s))
         imitate(self.value, t, s, self.value.units.raw(v).unsqueeze(-1), self.chunk)

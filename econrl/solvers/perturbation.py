@@ -58,7 +58,7 @@ class Perturbation(Method):
         tracker = Tracker(task, HeldOut(task.model, task.device))
         policy, value = linearise(mdp, find_steady_state(mdp, task.generator(mdp.device)))
         tracker.measure(1, policy, value)
-        return tracker.result(1, True)
+        return tracker.result(1, converged=True)
 
 
 class LinearPolicy(StateFunction):

@@ -389,7 +389,7 @@ def outcome(it: Iteration, tracker: Tracker, steps: int, converged: bool, messag
     error, which is low for any well evaluated policy, so that it must not overrule the iteration's own criterion."""
     if converged:
         return Result(it.policy, it.value, tracker.log, steps, converged, message)
-    return tracker.result(steps, converged, message)
+    return tracker.result(steps, message, converged=False)
 
 
 def explain(it: Iteration, s: Tensor) -> str:
