@@ -32,6 +32,14 @@ def goes_on(mdp: MDP, s: Tensor) -> Tensor:
     return keep
 
 
+def living_states(mdp: MDP, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of s (..., S) are in a life that is not over, (...); and s with the others put into the last period."""
+    if mdp.horizon is None:
+        return torch.ones_like(s[..., 0], dtype=torch.bool), s
+    t = mdp.period(s)
+    return t < mdp.horizon, torch.cat([s[..., :-1], t.clamp(max=mdp.horizon - 1).unsqueeze(-1)], dim=-1)
+
+
 def ergodic_states(
     mdp: MDP, policy: Function, n: int, periods: int, burn_in: int, generator: torch.Generator
 ) -> tuple[Tensor, float]:

@@ -6,6 +6,7 @@ The rungs of the ladder are settings of this one solver:
     0 sampled     r + beta Q'(s', pi'(s')), one s' from replay       through Q(s, a)
     1 expected    r + sum_j w_j beta Q'(s'_j, pi'(s'_j))             through Q(s, a)
     2 model       r + sum_j w_j beta V'(s'_j)                        through r(s, a) + sum_j w_j beta V'(f(s, a, e_j))
+    3 rollout     r + ... + beta^H V'(s_H), H known steps            through the whole rollout
 
 Primes on functions are target networks. The critic sees an action as its unbounded u (see `mdp.py`).
 """
@@ -16,6 +17,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +31,7 @@ from econrl.euler import unit_of_marginal
 from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor, ValueNetwork
 from econrl.replay import Replay, Transitions
-from econrl.simulate import goes_on
+from econrl.simulate import goes_on, living_states
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.start import find_start, lifetime_reward
 
@@ -65,28 +67,55 @@ def actor_loss(Q: ActionValueNetwork, actor: Actor, s: Tensor) -> Tensor:
     return -(q / Q.units.size(q)).mean() + beyond.square().sum(dim=-1).mean()
 
 
-# Rung 2: the model judges actions
+# Rungs 2 and 3: the model judges actions
 
 
-def improve(mdp: MDP, V: ValueNetwork, actor: Actor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """The critic's target J(s) = r(s, pi(s)) + sum_j w_j beta V'(f(s, pi(s), e_j)), and the actor's way up.
+def improve(
+    mdp: MDP, V: Function, actor: Actor, s: Tensor, steps: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """The critic's target J(s), and the actor's way up.
 
-    Returns pi(s), J (B,), its derivative J_s (B, S), and the gradient for the actor's parameters. That is the policy
-    gradient -E[J_u u_theta] with J_u divided by its size: the scale of J_a (`euler.py`) times |a_u|. So rich and poor
-    states count alike, and an actor near a bound, where a_u vanishes, is not stuck.
+        J(s) = E[ sum_{h<H} beta^h r(s_h, pi(s_h)) + beta^H V'(s_H) ],   s_0 = s,   H = steps
+
+    with H = 1 on rung 2. Shocks are drawn, but for the last one, over which the expectation is exact. Returns pi(s),
+    J (B,), its derivative J_s (B, S), and the gradient for the actor's parameters: the policy gradient
+    -E[sum_h J_u u_theta], with J_u at each step divided by its size, that of J_a (`euler.py`) times |a_u|. So rich and
+    poor states count alike, and an actor near a bound, where a_u vanishes, is not stuck.
     """
     s = s.detach().requires_grad_()
-    u = actor.raw(s)
-    a = mdp.act(s, u)
+    J, factor, now = torch.zeros_like(s[:, 0]), torch.ones_like(s[:, 0]), s
+    path = []
+    for step in range(steps):
+        living, at = living_states(mdp, now)
+        u = actor.raw(at)
+        a = mdp.act(at, u)
+        r = factor * torch.where(living, mdp.reward(at, a), 0.0)
+        path.append((at, u, a, r))
+        J = J + r
+        if step < steps - 1:
+            e = mdp.sample_shocks(at.detach(), generator)
+            factor = factor * torch.where(living, mdp.discount(at, a, e), 1.0)
+            now = torch.where(living.unsqueeze(-1), mdp.transition(at, a, e), now)
     a_nodes = a.unsqueeze(-2).expand(-1, len(mdp.nodes), -1)
-    J = mdp.reward(s, a) + expected_value(mdp, V, s, a_nodes)
-    J_s, J_u, J_a, future = torch.autograd.grad(J.sum(), [s, u, a, a_nodes], retain_graph=True, materialize_grads=True)
-    unit = unit_of_marginal(J_a - future.sum(dim=-2), future)
-    size = unit * (mdp.widths(s, a) * mdp.squash_slope(u)).abs().detach()
-    ascent = J_u / size.clamp(min=SMALLEST_UNIT)
-    ascent = torch.where((u.abs() > LARGEST_U) & (ascent.sign() == u.sign()), 0.0, ascent)
-    gradient = torch.autograd.grad(u, list(actor.body.parameters()), grad_outputs=-ascent / len(s))
-    return a.detach(), J.detach(), J_s, list(gradient)
+    future = expected_value(mdp, V, at, a_nodes)
+    J = J + factor * (future if mdp.horizon is None else torch.where(living, future, mdp.terminal(now)))
+
+    us, actions = [u for _, u, _, _ in path], [a for _, _, a, _ in path]
+    grad = partial(torch.autograd.grad, retain_graph=True, materialize_grads=True)
+    J_s, J_nodes, *rest = grad(J.sum(), [s, a_nodes, *us, *actions])
+    J_u, J_a = rest[: len(us)], rest[len(us) :]
+    ascents = []
+    for h, (at, u, a, r) in enumerate(path):
+        (r_a,) = grad(r.sum(), [a])
+        later = J_nodes if h == steps - 1 else (J_a[h] - r_a).unsqueeze(-2)
+        size = unit_of_marginal(r_a, later) * (mdp.widths(at, a) * mdp.squash_slope(u)).abs().detach()
+        ascent = J_u[h] / size.clamp(min=SMALLEST_UNIT)
+        ascents.append(torch.where((u.abs() > LARGEST_U) & (ascent.sign() == u.sign()), 0.0, ascent))
+    # The network's gradient at the states of the path: what it does to later states is in J_u already.
+    u = actor.raw(torch.cat([at for at, _, _, _ in path]).detach())
+    weights = -torch.cat(ascents) / len(u)
+    gradient = torch.autograd.grad(u, list(actor.body.parameters()), grad_outputs=weights)
+    return actions[0].detach(), J.detach(), J_s, list(gradient)
 
 
 def value_loss(V: ValueNetwork, s: Tensor, y: Tensor, y_s: Tensor, reach: Tensor, weight: float) -> Tensor:
@@ -110,30 +139,32 @@ def value_loss(V: ValueNetwork, s: Tensor, y: Tensor, y_s: Tensor, reach: Tensor
 class DDPG(Method):
     """Deep deterministic policy gradient (Lillicrap et al. 2016), with the economist's knowledge of r and f.
 
-    Rung 0 is the published algorithm; rungs 1 and 2 replace samples by expectations and the critic's opinion of an
-    action by the model's. See the table at the top of this file.
+    Rung 0 is the published algorithm; rung 1 replaces samples by expectations, rung 2 the critic's opinion of an action
+    by the model's, rung 3 looks further ahead. See the table at the top of this file.
     """
 
     name = "ddpg"
     dtype = torch.float32
 
     rung: int = 2
-    """How much of the model is used: 0 sampled, 1 expected, 2 model."""
+    """How much of the model is used: 0 sampled, 1 expected, 2 model, 3 rollout."""
+    rollout: int = 5
+    """Known steps H before the value takes over (rung 3)."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of actor and critic."""
     batch: int = 256
     """States in a gradient step."""
     actor_lr: float | None = None
-    """Adam's learning rate for the actor, annealed to zero; None: 0.02 on rung 2, 0.001 below."""
+    """Adam's learning rate for the actor, annealed to zero; None: 0.02 on rungs 2 and 3, 0.001 below."""
     critic_lr: float | None = None
-    """Adam's learning rate for the critic, annealed to zero; None: 0.02 on rung 2, 0.01 below."""
+    """Adam's learning rate for the critic, annealed to zero; None: 0.02 on rungs 2 and 3, 0.01 below."""
     tau: float | None = None
     """Weight of the online network in an update of its target, annealed to zero: the value first has to travel far,
-    then needs averaging. 1 is a hard copy, and is not annealed. None: 0.5 on rung 2, 0.1 below."""
+    then needs averaging. 1 is a hard copy, and is not annealed. None: 0.5 on rungs 2 and 3, 0.1 below."""
     target_every: int = 1
     """Gradient steps between two updates of the targets."""
     slopes: float = 1.0
-    """Weight of the value's derivative in the critic's loss (rung 2)."""
+    """Weight of the value's derivative in the critic's loss (rungs 2 and 3)."""
     noise: float = 0.5
     """Standard deviation of exploration in the log-odds of an action's share: it respects bounds of any width."""
     environments: int = 64
@@ -146,10 +177,12 @@ class DDPG(Method):
     """Quadrature nodes a shock."""
 
     def __post_init__(self) -> None:
-        if self.rung not in (0, 1, 2):
-            raise MethodError(f"ddpg has rungs 0 (sampled), 1 (expected) and 2 (model); got rung={self.rung!r}")
-        for name in ("batch", "target_every", "environments", "episode", "capacity", "nodes"):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
+        if self.rung not in (0, 1, 2, 3):
+            raise MethodError(
+                f"{self.name} has rungs 0 (sampled), 1 (expected), 2 (model) and 3 (rollout); got rung={self.rung!r}"
+            )
+        for name in ("rollout", "batch", "target_every", "environments", "episode", "capacity", "nodes"):
+            require(self, name, (getattr(self, name) or 1) >= 1, "at least 1")
         for name in ("actor_lr", "critic_lr"):
             require(self, name, getattr(self, name) is None or getattr(self, name) > 0, "positive")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
@@ -164,8 +197,16 @@ class DDPG(Method):
     def rates(self) -> tuple[float, float, float]:
         """actor_lr, critic_lr and tau. Below rung 2 the actor must be slow: it learns from a critic's slope in u, which
         is noisy where u was hardly tried."""
-        actor_lr, critic_lr, tau = (0.02, 0.02, 0.5) if self.rung == 2 else (0.001, 0.01, 0.1)
+        actor_lr, critic_lr, tau = (0.02, 0.02, 0.5) if self.rung >= 2 else (0.001, 0.01, 0.1)
         return self.actor_lr or actor_lr, self.critic_lr or critic_lr, self.tau or tau
+
+    def steps_ahead(self, mdp: MDP) -> int:
+        """H, the known steps before the value takes over."""
+        return self.rollout if self.rung == 3 else 1
+
+    def beyond(self, V: Function) -> Function:
+        """What the states are worth in which a rollout ends."""
+        return V
 
     def run(self, mdp: MDP, task: Task) -> Result:
         """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
@@ -197,7 +238,7 @@ class DDPG(Method):
         return tracker.result(step, message, interrupted=interrupted, planned_steps=steps)
 
     def learner(self, mdp: MDP, task: Task) -> Learner:
-        return ModelLearner(self, mdp, task) if self.rung == 2 else CriticLearner(self, mdp, task)
+        return ModelLearner(self, mdp, task) if self.rung >= 2 else CriticLearner(self, mdp, task)
 
     def plan(self, task: Task, tracker: Tracker, learner: Learner) -> int:
         """How many steps fit into the time limit, from the speed of a few that are then taken back."""
@@ -343,7 +384,7 @@ class CriticLearner(Learner):
 
 
 class ModelLearner(Learner):
-    """Rung 2: the model judges actions, and the critic values states."""
+    """Rungs 2 and 3: the model judges actions, and the critic values states."""
 
     critic: ValueNetwork
     critic_target: ValueNetwork
@@ -373,7 +414,8 @@ class ModelLearner(Learner):
     def update(self, rate: float) -> None:
         method = self.method
         s = self.replay.sample(method.batch, self.generator).s
-        a, y, y_s, gradient = improve(self.mdp, self.critic_target, self.actor, s)
+        V, steps = self.method.beyond(self.critic_target), self.method.steps_ahead(self.mdp)
+        a, y, y_s, gradient = improve(self.mdp, V, self.actor, s, steps, self.generator)
         self.broken.watch(s, a, y)
         loss = value_loss(self.critic, s, y, y_s, self.reach, method.slopes)
         descend(self.critic_optimiser, self.critic.body, loss, self.critic_lr * rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -82,7 +83,7 @@ class Newton(Method):
     hidden: tuple[int, ...] = (16, 16)
     """Widths of the hidden layers of policy and value."""
     rows: float = 4.5
-    """Residuals in a step, for each weight: with fewer, a step fits the states it sees, and the error elsewhere grows."""
+    """Residuals in a step, for each weight: with fewer, a step fits these states, and the error elsewhere grows."""
     box: float = 0.25
     """Share of them that is uniform on the domain; the rest are the policy's own."""
     paths: int = 300
@@ -303,8 +304,9 @@ class Polish:
         network, next_network = self.policy.networks[t], self.policy.networks[t + 1 if later else t]
 
         def residual(theta: Parameters, s: Tensor) -> Tensor:
-            now = lambda s: self.policy.by(lambda x: torch.func.functional_call(network, theta, (x,)), s)
-            return euler_rows(self.mdp, self.structure, now, s, lambda s: self.policy.by(next_network, s))
+            network_now = lambda x: torch.func.functional_call(network, theta, (x,))  # noqa: E731
+            now, then = (partial(self.policy.by, n) for n in (network_now, next_network))
+            return euler_rows(self.mdp, self.structure, now, s, then)
 
         GaussNewton(residual, network, self.chunk).fit(s, FIT_STEPS)
         with torch.no_grad():

@@ -1,0 +1,44 @@
+"""The pathwise gradient: lifetime reward, simulated and differentiated from one end to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from econrl.mdp import MDP
+from econrl.solvers.ddpg import DDPG, Function
+
+LONGEST = 200  # periods of a stationary model
+
+
+@dataclass(frozen=True)
+class Pathwise(DDPG):
+    """Maximise simulated lifetime reward by its own gradient: rung 3 of `ddpg` with nothing but known steps.
+
+        J(theta) = E[ sum_{h<H} beta^h r(s_h, pi(s_h)) ],   s_{h+1} = f(s_h, pi(s_h), e_h)
+
+    H is the whole life of a life-cycle model, which needs nothing else. A stationary model is cut off after 200
+    periods, and what lies beyond counts for nothing: where beta^200 is not small, the policy eats up its capital, and
+    `ddpg` does better. The value is learned along the way, but no policy depends on it.
+
+    Source: Maliar, Maliar and Winant (2021), "Deep learning for solving dynamic economic models", JME 122, section 2
+    (lifetime reward).
+    """
+
+    name = "pathwise"
+
+    rung: int = 3
+    """A rollout; the others are `ddpg`."""
+    rollout: int | None = None  # type: ignore[assignment]
+    """Periods H; None: those of a life, or 200."""
+    batch: int = 64
+    """Paths in a gradient step."""
+
+    def steps_ahead(self, mdp: MDP) -> int:
+        """H."""
+        return self.rollout or mdp.horizon or LONGEST
+
+    def beyond(self, V: Function) -> Function:
+        """Nothing."""
+        return lambda s: torch.zeros_like(s[..., 0])
