@@ -125,20 +125,23 @@ def remainder(A: Tensor, B: Tensor, A_all: Tensor, B_all: Tensor) -> float:
     return float(gap.abs().max() / B_all.abs().max().clamp(min=1e-12))
 
 
-def condition(mdp: MDP, shadow_price: Function, policy: Function, s: Tensor) -> tuple[Tensor, Tensor]:
+def condition(
+    mdp: MDP, shadow_price: Function, policy: Function, s: Tensor, e: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """G(s) = r_a + E[beta lambda' f_a] (B, A) in units of the reward, and what makes it unit-free (B, A).
 
-    `shadow_price` gives lambda (B, S) at states (B, S).
+    `shadow_price` gives lambda (B, S) at states (B, S). With a realised shock e (B, 1, E) that is the expectation.
     """
     a = policy(s)
-    a_ = a.unsqueeze(-2).expand(*a.shape[:-1], len(mdp.nodes), mdp.A)
+    nodes, weights = (mdp.nodes, mdp.weights(s)) if e is None else (e, torch.ones_like(s[..., :1]))
+    a_ = a.unsqueeze(-2).expand(*a.shape[:-1], nodes.shape[-2], mdp.A)
     s_ = s.unsqueeze(-2)
-    s_next = mdp.transition(s_, a_, mdp.nodes)
+    s_next = mdp.transition(s_, a_, nodes)
     shadow = shadow_price(s_next.flatten(0, -2)).reshape(s_next.shape)
-    discounted = (mdp.weights(s) * mdp.discount(s_, a_, mdp.nodes)).unsqueeze(-1) * shadow
+    discounted = (weights * mdp.discount(s_, a_, nodes)).unsqueeze(-1) * shadow
 
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
-    future = torch.func.grad(lambda a_: (discounted * mdp.transition(s_, a_, mdp.nodes)).sum())(a_)
+    future = torch.func.grad(lambda a_: (discounted * mdp.transition(s_, a_, nodes)).sum())(a_)
     return r_a + future.sum(dim=-2), unit_of_marginal(r_a, future)
 
 

@@ -83,6 +83,10 @@ class Model:
         """The deterministic steady state of states and actions, by name, where known."""
         return None
 
+    def consumption_value(self, s: Any, a: Any) -> Tensor | None:
+        """c u'(c) (summed over goods), the unit of welfare losses; None: read off the reward (`certificates.py`)."""
+        return None
+
     def initial(self, n: int, generator: torch.Generator) -> dict[str, Tensor] | None:
         """n initial states, by name, for simulations; None: uniform on the domain.
 

@@ -88,18 +88,21 @@ class Solution:
         table = pd.concat([at, tables.full_frame(self.mdp, s, a)], axis=1)
         return table.assign(outside=(~self.mdp.inside(s)).numpy())
 
-    def accuracy(self, points: int = 10_000) -> pd.DataFrame:
+    def accuracy(self, points: int = 10_000, reference: Solution | None = None) -> pd.DataFrame:
         """Error measures at states of its own simulation and of the box, none of which it was fitted to.
 
         Columns: sample (ergodic, box), measure, unit (log10 or share), mean, p99, max. See `econrl.accuracy`.
+        `reference`, a solution of the same model, is what the welfare loss is measured against where there is no closed
+        form.
         """
         with torch.no_grad():
             states = samples(self.mdp, self._policy, points)
-        return self.accuracy_at(states)
+        return self.accuracy_at(states, reference)
 
-    def accuracy_at(self, states: dict[str, tuple[Tensor, float]]) -> pd.DataFrame:
+    def accuracy_at(self, states: dict[str, tuple[Tensor, float]], reference: Solution | None = None) -> pd.DataFrame:
         """The same at given samples of states, so that several solutions can be measured at the same ones."""
-        return accuracy_table(self.mdp, self.structure, self._policy, self._value, states)
+        better = None if reference is None else reference._policy
+        return accuracy_table(self.mdp, self.structure, self._policy, self._value, states, better)
 
     def plot(self) -> Any:
         """A matplotlib figure: each action against each state, and the error over the run."""

@@ -93,6 +93,11 @@ class IRBC(Model):
         c = self.consumption(s, a) / (self.A - self.delta)
         return (self.A - self.delta) * crra(c, 1 / self.elasticities(s.k)).sum(-1)
 
+    def consumption_value(self, s, a):
+        """sum_j tau_j c_j^(1 - 1/g_j)."""
+        c = self.consumption(s, a) / (self.A - self.delta)
+        return (self.A - self.delta) * (c ** (1 - 1 / self.elasticities(s.k))).sum(-1)
+
     def transition(self, s, a, e):
         return {"k": self.k_next(s, a), "z": self.rho * s.z + e.e + e.common.unsqueeze(-1)}
 

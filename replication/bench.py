@@ -24,7 +24,16 @@ import pandas as pd
 import torch
 
 import econrl
-from econrl.models import BrockMirman, BufferStock, Investment, LinearQuadratic, Portfolio, StochasticGrowth
+from econrl.models import (
+    IRBC,
+    BrockMirman,
+    BufferStock,
+    Investment,
+    LifeCycle,
+    LinearQuadratic,
+    Portfolio,
+    StochasticGrowth,
+)
 
 SB3_RANGE = 0.3  # of log-odds to each side of the best constant share: a wider one is worse, for both run to its edge
 OUT = Path(__file__).parent / "results"
@@ -36,13 +45,14 @@ class Row:
 
     name: str
     model: econrl.Model
-    method: econrl.VI | econrl.DDPG
+    method: econrl.VI | econrl.DDPG | econrl.Auto
     seconds: float
     measure: str = "euler"
     mean: float = float("nan")
     max: float = float("nan")
 
 
+AUTO = econrl.Auto()
 HALF_PERCENT, ONE_PERCENT = np.log10(0.005), -2.0
 
 ROWS = [
@@ -70,6 +80,12 @@ ROWS = [
         "policy",
         mean=ONE_PERCENT,
     ),
+    Row("growth, auto", StochasticGrowth(), AUTO, 60, mean=-7.0, max=-5.5),
+    Row("investment (decreasing returns), auto", Investment(), AUTO, 120, mean=-6.0, max=-4.5),
+    Row("irbc (2 countries), auto", IRBC(n=2), AUTO, 180, mean=-6.0, max=-5.0),
+    Row("buffer_stock, auto", BufferStock(), AUTO, 180, mean=-4.5, max=-3.0),
+    Row("portfolio (5 assets), auto", Portfolio(n=5), AUTO, 120, "policy", mean=-4.0),
+    Row("life_cycle, auto", LifeCycle(), AUTO, 180, mean=-4.0, max=-2.5),
 ]
 
 

@@ -31,7 +31,7 @@ from econrl.euler import unit_of_marginal
 from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor, ValueNetwork
 from econrl.replay import Replay, Transitions
-from econrl.simulate import goes_on, living_states
+from econrl.simulate import MARGIN, goes_on, living_states
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.start import find_start, lifetime_reward
 
@@ -77,8 +77,9 @@ def improve(
 
         J(s) = E[ sum_{h<H} beta^h r(s_h, pi(s_h)) + beta^H V'(s_H) ],   s_0 = s,   H = steps
 
-    with H = 1 on rung 2. Shocks are drawn, but for the last one, over which the expectation is exact. Returns pi(s),
-    J (B,), its derivative J_s (B, S), and the gradient for the actor's parameters: the policy gradient
+    with H = 1 on rung 2. Shocks are drawn, but for the last one, over which the expectation is exact; a path that
+    leaves the domain far ends there, and is worth V'. Returns pi(s), J (B,),
+    its derivative J_s (B, S), and the gradient for the actor's parameters: the policy gradient
     -E[sum_h J_u u_theta], with J_u at each step divided by its size, that of J_a (`euler.py`) times |a_u|. So rich and
     poor states count alike, and an actor near a bound, where a_u vanishes, is not stuck.
     """
@@ -87,6 +88,9 @@ def improve(
     path = []
     for step in range(steps):
         living, at = living_states(mdp, now)
+        if step > 0:
+            living = living & mdp.inside(now, MARGIN)
+            at = torch.where(living.unsqueeze(-1), at, s)  # a path far outside has ended: its numbers would overflow
         u = actor.raw(at)
         a = mdp.act(at, u)
         r = factor * torch.where(living, mdp.reward(at, a), 0.0)
@@ -98,7 +102,7 @@ def improve(
             now = torch.where(living.unsqueeze(-1), mdp.transition(at, a, e), now)
     a_nodes = a.unsqueeze(-2).expand(-1, len(mdp.nodes), -1)
     future = expected_value(mdp, V, at, a_nodes)
-    J = J + factor * (future if mdp.horizon is None else torch.where(living, future, mdp.terminal(now)))
+    J = J + factor * (future if steps == 1 else torch.where(living, future, continuation(mdp, V, now)))
 
     us, actions = [u for _, u, _, _ in path], [a for _, _, a, _ in path]
     grad = partial(torch.autograd.grad, retain_graph=True, materialize_grads=True)
@@ -109,7 +113,7 @@ def improve(
         (r_a,) = grad(r.sum(), [a])
         later = J_nodes if h == steps - 1 else (J_a[h] - r_a).unsqueeze(-2)
         size = unit_of_marginal(r_a, later) * (mdp.widths(at, a) * mdp.squash_slope(u)).abs().detach()
-        ascent = J_u[h] / size.clamp(min=SMALLEST_UNIT)
+        ascent = (J_u[h] / size.clamp(min=SMALLEST_UNIT)).clamp(-STEEPEST, STEEPEST)
         ascents.append(torch.where((u.abs() > LARGEST_U) & (ascent.sign() == u.sign()), 0.0, ascent))
     # The network's gradient at the states of the path: what it does to later states is in J_u already.
     u = actor.raw(torch.cat([at for at, _, _, _ in path]).detach())
@@ -266,6 +270,7 @@ class DDPG(Method):
 
 START_STATES, START_STEPS = 1024, 300  # of the first fit of the value
 SMALLEST_UNIT = 1e-30
+STEEPEST = 10.0  # a gain of ten times marginal utility says "more", and nothing else
 SMALLEST_SLOPE = 0.1  # in units of the critic over half the domain
 LARGEST_U = 10.0  # a share of 1 - 5e-5: beyond, little is gained, and the network would have to be steeper
 MEASUREMENTS = 40  # of the held-out error in a run

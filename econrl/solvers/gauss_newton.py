@@ -14,7 +14,7 @@ Residual = Callable[[Parameters, Tensor], Tensor]
 
 MU_FIRST, MU_LEAST, MU_DOWN, MU_UP, TRIES = 1e-3, 1e-14, 3.0, 4.0, 8
 FLOOR = 1.0  # of the mean of diag(J'J), for parameters that hardly matter
-LEAST_GAIN, SMALL_GAINS = 0.1, 4  # a fit whose loss falls by less, so many times in a row, has converged
+LEAST_GAIN, SMALL_GAINS = 0.03, 5  # a fit whose loss falls by less, so many times in a row, has converged
 EXACT = 1e-24  # a loss at which nothing is left to fit
 
 

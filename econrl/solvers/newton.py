@@ -20,7 +20,7 @@ from econrl.simulate import goes_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.ddpg import DDPG
 from econrl.solvers.gauss_newton import GaussNewton, Parameters
-from econrl.solvers.polish import BOTH, HIGH, LOW, PeriodFunction, PolishedPolicy, PolishedValue, forms_of
+from econrl.solvers.polish import BOTH, FREE, HIGH, LOW, PeriodFunction, PolishedPolicy, PolishedValue, forms_of
 from econrl.solvers.start import units_of
 
 Function = Callable[[Tensor], Tensor]
@@ -81,16 +81,16 @@ class Newton(Method):
     warm: ClassVar[bool] = True
 
     hidden: tuple[int, ...] = (16, 16)
-    """Widths of the hidden layers of policy and value."""
+    """Widths of the hidden layers of policy and value; of each period of a life cycle the first alone."""
     rows: float = 4.5
     """Residuals in a step, for each weight: with fewer, a step fits these states, and the error elsewhere grows."""
     box: float = 0.25
     """Share of them that is uniform on the domain; the rest are the policy's own."""
     paths: int = 300
     """Paths of the simulation that the policy's own states are drawn from."""
-    nodes: int = 9
-    """Quadrature nodes a shock at most; fewer where that changes the starting policy's residuals by less than
-    `quadrature`."""
+    nodes: int = 7
+    """Quadrature nodes a shock at most; fewer where no bound may bind, so that residuals are smooth, and the starting
+    policy's change by at most `quadrature`."""
     quadrature: float = 1e-8
     """Mean change of the residuals that is accepted for a coarser quadrature."""
 
@@ -143,10 +143,13 @@ class Polish:
         self.generator = task.generator(mdp.device)
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
         s = self.sample(mdp, policy, START_STATES)
-        self.mdp = self.coarsest(mdp, task, policy, s[:500])
-        self.policy = PolishedPolicy(mdp, method.hidden, forms_of(mdp, s, policy(s))).to(mdp.device, mdp.dtype)
+        hidden = method.hidden if mdp.horizon is None else method.hidden[:1]
+        forms = forms_of(mdp, s, policy(s))
+        smooth = all(form == FREE for form in forms)
+        self.mdp = self.coarsest(mdp, task, policy, s[:500]) if smooth else mdp
+        self.policy = PolishedPolicy(mdp, hidden, forms).to(mdp.device, mdp.dtype)
         units = asdict(units_of(value(s)))
-        self.value = PolishedValue(mdp, method.hidden, units).to(mdp.device, mdp.dtype)
+        self.value = PolishedValue(mdp, hidden, units).to(mdp.device, mdp.dtype)
         for function in (self.policy, self.value):
             function.mdp = self.mdp
             function.requires_grad_(False)
@@ -296,11 +299,7 @@ class Polish:
         """The Euler equation of period t given the policy of t + 1, then the value given that of t + 1."""
         later = t + 1 < len(self.policy.networks)
         if later:
-            for function in (self.policy, self.value):
-                function.networks[t].load_state_dict(function.networks[t + 1].state_dict())
-        else:
-            imitate(self.policy, t, s, self.policy.outputs_for(s, self.start_policy(s)), self.chunk)
-
+            self.value.networks[t].load_state_dict(self.value.networks[t + 1].state_dict())
         network, next_network = self.policy.networks[t], self.policy.networks[t + 1 if later else t]
 
         def residual(theta: Parameters, s: Tensor) -> Tensor:
@@ -308,7 +307,12 @@ class Polish:
             now, then = (partial(self.policy.by, n) for n in (network_now, next_network))
             return euler_rows(self.mdp, self.structure, now, s, then)
 
-        GaussNewton(residual, network, self.chunk).fit(s, FIT_STEPS)
+        imitate(self.policy, t, s, self.policy.outputs_for(s, self.start_policy(s)), self.chunk)
+        solver = GaussNewton(residual, network, self.chunk)
+        # Where all consume everything tomorrow, tomorrow's network is flat today: compare it with the start's.
+        if later and solver.loss(dict(next_network.named_parameters()), s) < solver.loss(solver.theta, s):
+            solver.set({name: p.clone() for name, p in next_network.named_parameters()})
+        solver.fit(s, FIT_STEPS)
         with torch.no_grad():
             v = lookahead(self.mdp, self.value, s, self.policy(s))
         imitate(self.value, t, s, self.value.units.raw(v).unsqueeze(-1), self.chunk)

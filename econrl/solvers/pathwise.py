@@ -34,6 +34,8 @@ class Pathwise(DDPG):
     """Periods H; None: those of a life, or 200."""
     batch: int = 64
     """Paths in a gradient step."""
+    actor_lr: float | None = 0.005
+    """Adam's learning rate for the actor, annealed to zero."""
 
     def steps_ahead(self, mdp: MDP) -> int:
         """H."""
