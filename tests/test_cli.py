@@ -101,7 +101,7 @@ def solved(tmp_path_factory):
     """A saved solution of a zoo model."""
     folder = tmp_path_factory.mktemp("saved") / "brock_mirman"
     with pytest.raises(SystemExit) as end:
-        cli.main(["solve", "BrockMirman", "--steps", "5", "--out", str(folder), "--quiet"])
+        cli.main(["solve", "BrockMirman", "--method", "ddpg", "--steps", "5", "--out", str(folder), "--quiet"])
     assert end.value.code == 0
     return folder
 
@@ -137,7 +137,7 @@ def test_the_installed_command_refuses_in_one_line(tmp_path):
     command = [Path(sys.executable).parent / "econrl", "solve", "growth", "--method", "nope"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "COLUMNS": "40"})
     assert done.returncode == 1
-    assert done.stderr == "error: unknown method 'nope'; there are: auto, " + ", ".join(econrl.METHODS) + "\n"
+    assert done.stderr == "error: unknown method 'nope'; there are: " + ", ".join(econrl.METHODS) + "\n"
 
 
 def test_list_shows_every_model_method_and_setting(run):
@@ -161,7 +161,9 @@ def test_a_zoo_model_by_name_and_by_file(text):
 
 
 def test_solve_writes_the_whole_folder(run, tmp_path):
-    code, out, _ = run("solve", "growth", "--steps", "5", "--set", "gamma=5", "--option", "hidden=8,8")
+    code, out, _ = run(
+        *("solve", "growth", "--method", "ddpg", "--steps", "5", "--set", "gamma=5", "--option", "hidden=8,8")
+    )
     assert code == 0
     folder = tmp_path / "out" / "growth-ddpg"
     assert set(contents(folder)) == FILES
@@ -183,7 +185,9 @@ def test_solve_writes_the_whole_folder(run, tmp_path):
 def test_the_same_seed_writes_the_same_policy(run, cake, tmp_path):
     cake()
     for folder in ("a", "b"):
-        assert run("solve", "cake.py", "--steps", "5", "--seed", "3", "--out", folder, "--quiet") == (0, "", "")
+        assert run(
+            "solve", "cake.py", "--method", "ddpg", "--steps", "5", "--seed", "3", "--out", folder, "--quiet"
+        ) == (0, "", "")
     first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
     for name in ("policy.csv", "simulation.csv", "accuracy.csv", "weights.safetensors"):
         assert first[name] == second[name]
@@ -200,7 +204,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_writes_it(run, monkeypatch, tmp_path):
         return measure(*arguments, **columns)
 
     monkeypatch.setattr(Tracker, "measure", measured_once)
-    code, out, _ = run("solve", "BrockMirman", "--steps", "200", "--out", "kept")
+    code, out, _ = run("solve", "BrockMirman", "--method", "ddpg", "--steps", "200", "--out", "kept")
     assert code == 0
     assert "interrupted" in out
     assert set(contents(tmp_path / "kept")) == FILES
@@ -257,7 +261,11 @@ def test_a_users_file_works_as_a_zoo_file_does(run, cake, tmp_path):
     assert "Cake: ok" in out
     assert "W in [0.5, 3]" in out
     assert out.count("imported") == 1
-    assert run("solve", file, "--steps", "5", "--out", "own", "--quiet") == (0, "", "")  # not imported again
+    assert run("solve", file, "--method", "ddpg", "--steps", "5", "--out", "own", "--quiet") == (
+        0,
+        "",
+        "",
+    )  # not imported again
     assert set(contents(tmp_path / "own")) == FILES
     code, out, _ = run("simulate", "own", "--model", "cake.py:Cake", "--paths", "5")
     assert code == 0
@@ -293,7 +301,7 @@ def test_a_file_with_several_models_needs_a_name(refused, run, cake):
 )
 def test_a_file_that_cannot_be_imported_is_refused_with_its_line(refused, tmp_path, line, message):
     (tmp_path / "own_model.py").write_text(f"import econrl\n\n{line}\n")
-    error = refused("solve", "own_model.py", "--steps", "20")
+    error = refused("solve", "own_model.py", "--method", "ddpg", "--steps", "20")
     assert message in error
     assert f"({tmp_path / 'own_model.py'}, line 3)" in error
 
@@ -315,7 +323,7 @@ def test_unknown_names_are_refused_with_those_that_exist(refused):
     assert "unknown method 'nope'" in error
     assert "ddpg" in error
     assert "unknown method 'nope'" in refused("compare", "growth", "vi,nope")
-    error = refused("solve", "growth", "--option", "hiden=64")
+    error = refused("solve", "growth", "--method", "ddpg", "--option", "hiden=64")
     assert "ddpg has no 'hiden'" in error
     assert "hidden=(64, 64)" in error
     error = refused("solve", "growth", "--set", "gama=5")
@@ -329,9 +337,9 @@ def test_unknown_names_are_refused_with_those_that_exist(refused):
         (["--set", "gamma=high"], "gamma must be a number, got 'high'"),
         (["--set", "gamma=nan"], "gamma must be a number, got 'nan'"),
         (["--set", "gamma"], "write name=value"),
-        (["--option", "batch=1.5"], "batch must be a whole number, got '1.5'"),
+        (["--method", "ddpg", "--option", "batch=1.5"], "batch must be a whole number, got '1.5'"),
         (["--option", "hidden=8,x"], "hidden must be numbers separated by commas, got '8,x'"),
-        (["--option", "rung=7"], "rung=7"),
+        (["--method", "ddpg", "--option", "rung=7"], "rung=7"),
         (["--device", "abacus"], "unknown device 'abacus'"),
         (["--time-limit", "-1"], "time_limit must be positive"),
         (["--steps", "0"], "steps must be a whole number"),
@@ -384,20 +392,24 @@ def test_values_are_read_by_type(text, kind, value):
 )
 def test_parameters_that_break_the_model_are_refused(refused, cake, parameters, message):
     cake()
-    for command in (["check", "cake.py"], ["solve", "cake.py", "--steps", "20"], ["compare", "cake.py", "vi,ddpg"]):
+    for command in (
+        ["check", "cake.py"],
+        ["solve", "cake.py", "--method", "ddpg", "--steps", "20"],
+        ["compare", "cake.py", "vi,ddpg"],
+    ):
         assert message in refused(*command, "--set", parameters)
 
 
 def test_a_reward_that_is_not_finite_is_refused_with_the_state(refused, cake):
     cake("torch.where(s.W > 1, a.c.log(), torch.nan)")
-    error = refused("solve", "cake.py", "--steps", "20")
+    error = refused("solve", "cake.py", "--method", "ddpg", "--steps", "20")
     assert "Cake.reward" in error
     assert "state W = " in error
 
 
 def test_nan_in_the_middle_of_a_solve_is_refused_with_the_state(refused, cake, tmp_path):
     cake("torch.where(s.W < 0.45, torch.nan, a.c.log())")  # states that only a simulation reaches
-    error = refused("solve", "cake.py", "--steps", "20", "--out", "broken")
+    error = refused("solve", "cake.py", "--method", "ddpg", "--steps", "20", "--out", "broken")
     assert "Cake.reward is nan at state W = 0." in error
     assert [name for name in os.listdir(tmp_path) if name != "__pycache__"] == [
         "cake.py"
@@ -412,7 +424,9 @@ def test_an_exception_in_the_middle_of_a_solve_is_refused_with_its_line(refused,
         "    return c.log()",
     ]  # the check tries fewer
     file.write_text("\n".join([*lines, file.read_text()]))
-    assert f"AssertionError: too many ({file}, line 2)" in refused("solve", "cake.py", "--steps", "20")
+    assert f"AssertionError: too many ({file}, line 2)" in refused(
+        "solve", "cake.py", "--method", "ddpg", "--steps", "20"
+    )
 
 
 def test_a_grid_that_does_not_fit_in_memory_is_refused(refused):
@@ -430,17 +444,32 @@ def test_an_existing_folder_is_refused_at_once_and_stays_whole(refused, run, sol
     before = contents(folder)
     solve = econrl.solve
     monkeypatch.setattr(econrl, "solve", None)  # must not be reached
-    assert "'earlier' exists; nothing was written" in refused("solve", "BrockMirman", "--out", "earlier")
+    assert "'earlier' exists; nothing was written" in refused(
+        "solve", "BrockMirman", "--method", "ddpg", "--out", "earlier"
+    )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("text")
-    error = refused("solve", "BrockMirman", "--out", "mine", "--overwrite")
+    error = refused("solve", "BrockMirman", "--method", "ddpg", "--out", "mine", "--overwrite")
     assert "is not a folder that econrl wrote" in error
     assert contents(tmp_path / "mine") == {"thesis.tex": b"text"}
-    assert "cannot write" in refused("solve", "BrockMirman", "--out", "mine/thesis.tex/out")
+    assert "cannot write" in refused("solve", "BrockMirman", "--method", "ddpg", "--out", "mine/thesis.tex/out")
     monkeypatch.setattr(econrl, "solve", solve)
 
     assert contents(folder) == before
-    arguments = ["solve", "BrockMirman", "--steps", "5", "--seed", "1", "--out", "earlier", "--overwrite", "--quiet"]
+    arguments = [
+        "solve",
+        "BrockMirman",
+        "--method",
+        "ddpg",
+        "--steps",
+        "5",
+        "--seed",
+        "1",
+        "--out",
+        "earlier",
+        "--overwrite",
+        "--quiet",
+    ]
     assert run(*arguments)[0] == 0
     after = contents(folder)
     assert set(after) == FILES
@@ -455,7 +484,7 @@ def test_a_failure_while_writing_leaves_earlier_results_whole(refused, solved, t
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(econrl.Solution, "plot", full)
-    error = refused("solve", "BrockMirman", "--steps", "5", "--out", "earlier", "--overwrite")
+    error = refused("solve", "BrockMirman", "--method", "ddpg", "--steps", "5", "--out", "earlier", "--overwrite")
     assert "cannot write to 'earlier': No space left on device" in error
     assert contents(folder) == before
     assert os.listdir(tmp_path) == ["earlier"]
@@ -474,14 +503,14 @@ def test_a_damaged_folder_is_refused(refused, solved, tmp_path, name):
 def test_a_folder_of_another_model_is_refused(refused, run, solved, cake):
     cake()
     assert "is of the model 'BrockMirman', not of 'Cake'" in refused("simulate", solved, "--model", "cake.py")
-    run("solve", "cake.py", "--steps", "5", "--out", "own", "--quiet")
+    run("solve", "cake.py", "--method", "ddpg", "--steps", "5", "--out", "own", "--quiet")
     changed = cake("2 * a.c.log()", name="changed.py")
     assert "was solved for another Cake" in refused("simulate", "own", "--model", changed)
 
 
 def test_a_solution_of_a_users_model_needs_its_file(run, cake, tmp_path):
     cake()
-    run("solve", "cake.py", "--steps", "5", "--out", "own", "--quiet")
+    run("solve", "cake.py", "--method", "ddpg", "--steps", "5", "--out", "own", "--quiet")
     command = [sys.executable, "-c", "from econrl.cli import main; main()", "simulate", "own"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)  # the class is not known there
     assert done.returncode == 1

@@ -490,8 +490,8 @@ def test_selection_sees_every_age_of_a_life(quick):
 
 
 def test_an_unknown_rung_is_refused():
-    with pytest.raises(MethodError, match="rung=3"):
-        DDPG(rung=3)
+    with pytest.raises(MethodError, match="rung=4"):
+        DDPG(rung=4)
 
 
 @pytest.mark.parametrize(

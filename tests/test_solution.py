@@ -197,7 +197,7 @@ def test_accuracy_has_a_row_for_each_sample_and_measure(growth):
     table = growth.accuracy(points=400)
     assert table.columns.tolist() == ["sample", "measure", "unit", "mean", "p99", "max"]
     errors = ["euler", "bellman", "policy", "value"]
-    rows = [("ergodic", m) for m in [*errors, "infeasible", "outside", "restarted"]]
+    rows = [("ergodic", m) for m in [*errors, "infeasible", "outside", "restarted", "rejected", "welfare"]]
     rows += [("box", m) for m in [*errors, "infeasible", "outside"]]
     assert list(zip(table["sample"], table["measure"], strict=True)) == rows
     assert set(table["unit"]) == {"log10", "share"}
@@ -288,7 +288,7 @@ def test_compare_measures_all_methods_at_the_same_states(monkeypatch):
         "method", "seconds", "steps", "sample", "measure", "unit", "mean", "p99", "max", "message"
     ]  # fmt: skip
     per_method = table.groupby("method").size()
-    assert per_method["ddpg"] == per_method["ddpg#2"] == 13
+    assert per_method["ddpg"] == per_method["ddpg#2"] == 15
     failed = table[table["method"] == "failing"]
     assert len(failed) == 1
     assert failed["message"].item() == "no luck today"

@@ -86,8 +86,15 @@ class Climb:
         except SolveError as failure:
             self.messages.append(str(failure))
             return False
+        except KeyboardInterrupt:
+            if self.best is None:
+                raise
+            self.messages.append(f"interrupted at the beginning of {method.name}")
+            self.over = True
+            return False
         self.log += [{**row, "stage": method.name} for row in result.log]
-        self.steps += result.steps
+        if method.name == Newton.name:
+            self.steps = result.steps  # those that `steps` asks for
         error = min(row["error"] for row in result.log)
         # A polish measures its start anew, and tolerates that paths leave the domain as often as they did there.
         better = error < (result.log[0]["error"] if method.warm else self.error)

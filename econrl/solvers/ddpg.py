@@ -186,7 +186,8 @@ class DDPG(Method):
                 f"{self.name} has rungs 0 (sampled), 1 (expected), 2 (model) and 3 (rollout); got rung={self.rung!r}"
             )
         for name in ("rollout", "batch", "target_every", "environments", "episode", "capacity", "nodes"):
-            require(self, name, (getattr(self, name) or 1) >= 1, "at least 1")
+            value = getattr(self, name)
+            require(self, name, value is None or value >= 1, "at least 1")
         for name in ("actor_lr", "critic_lr"):
             require(self, name, getattr(self, name) is None or getattr(self, name) > 0, "positive")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")

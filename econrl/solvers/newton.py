@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -31,7 +32,7 @@ DEFAULT_STEPS = 300
 FIT_STEPS, VALUE_STEPS = 60, 30  # of Gauss-Newton: at most, to copy the warm start; to evaluate the policy
 MEASURE_EVERY = 5  # steps
 EXACT = 1e-12  # an error at which nothing is left to polish
-PATIENCE = 12  # measurements without a lower error, after which the polish ends
+PATIENCE, MOST_DOUBLINGS = 8, 3  # measurements without a lower error, after which a step gets twice as many states
 FOR_VALUE = 0.1  # of a time limit, kept for the value
 NUMBERS = 2_000_000  # held at once in a chunk: states x (nodes + 1) x widths
 NODES = (2, 3, 5, 7)  # tried in this order
@@ -226,8 +227,9 @@ class Polish:
                 self.chunk,
             )
         deadline = FOR_VALUE * (task.time_limit or 0.0)
-        message, step, since, best = "", 0, 0, None
-        while not tracker.converged and step < (task.steps or DEFAULT_STEPS) and tracker.log[-1]["error"] > EXACT:
+        message, step, since, best, doublings = "", 0, 0, None, 0
+        last = task.steps or (DEFAULT_STEPS if task.time_limit is None else math.inf)
+        while not tracker.converged and step < last and tracker.log[-1]["error"] > EXACT:
             if task.remaining() <= deadline:
                 message = f"stopped by the time limit after {step} steps"
                 break
@@ -240,9 +242,11 @@ class Polish:
                 tracker.measure(step, self.policy, self.value, residual=before**0.5)
                 assert tracker.best is not None
                 since, best = (0, tracker.best[1]) if tracker.best[1] != best else (since + 1, best)
-                if since >= PATIENCE:
+                if since >= PATIENCE and doublings == MOST_DOUBLINGS:
                     message = f"the error stopped falling after {step} steps"
                     break
+                if since >= PATIENCE:  # what is left is the noise of the states: take more of them
+                    self.states, doublings, since = 2 * self.states, doublings + 1, 0
         self.evaluate_best(task, tracker)
         return message, step
 

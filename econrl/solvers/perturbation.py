@@ -206,11 +206,16 @@ def linearise(mdp: MDP, steady: SteadyState) -> tuple[LinearPolicy, QuadraticVal
             f"perturbation: the Riccati equation of {type(mdp.model).__name__} has no stabilising solution at its "
             f"steady state ({error}). Take another method"
         ) from error
-    a_in_s = -torch.linalg.solve(H_aa + beta * f_a.mT @ P @ f_a, H_sa.mT + beta * f_a.mT @ P @ f_s)
-
     bounds_s, a_u = torch.func.jacrev(mdp.act, argnums=(0, 1))(s, u)
+    a_in_s = -torch.linalg.solve_ex(H_aa + beta * f_a.mT @ P @ f_a, H_sa.mT + beta * f_a.mT @ P @ f_s).result
+    U = torch.linalg.solve_ex(a_u, a_in_s - bounds_s).result
+    if not U.isfinite().all():
+        raise SolveError(
+            f"perturbation: the conditions of {type(mdp.model).__name__} do not determine the actions to first order "
+            "at its steady state (a singular Jacobian). Take another method"
+        )
     policy, value = LinearPolicy(mdp), QuadraticValue(mdp)
-    policy.load_state_dict({"s_star": s, "u_star": u, "U": torch.linalg.solve(a_u, a_in_s - bounds_s)})
+    policy.load_state_dict({"s_star": s, "u_star": u, "U": U})
     moved = mdp.transition(s, a, mdp.nodes) - s
     risk = mdp.weights(s) @ (moved @ price + ((moved @ P) * moved).sum(dim=-1) / 2)
     level = (mdp.reward(s, a) + beta * risk) / (1 - beta)
