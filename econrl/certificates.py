@@ -9,12 +9,13 @@ from torch import Tensor
 
 from econrl.euler import Structure, condition, costate, near_bounds
 from econrl.mdp import MDP
-from econrl.simulate import ergodic_states, living_states
+from econrl.simulate import ergodic_states, goes_on, living_states
 
 Function = Callable[[Tensor], Tensor]
 
 PATHS, BURN_IN = 300, 100
 LONGEST, FORGOTTEN = 2000, 1e-4  # periods of a simulated life, and the discount factor at which it is over
+ROUNDING = 1e-12  # a realised residual that is smaller is zero
 TEST_PERIODS, MOST_INSTRUMENTS, LEVEL = 500, 4, 0.95
 
 
@@ -85,10 +86,13 @@ def rejected(mdp: MDP, structure: Structure, policy: Function, seed: int) -> flo
         a, e = policy(s), mdp.sample_shocks(s, generator)
         eta, scale = condition(mdp, lambda s: costate(mdp, structure, policy, s), policy, s, e.unsqueeze(-2))
         low, high = near_bounds(mdp, mdp.shares(s, a))
-        eta = torch.where(low | high, 0.0, eta / scale)
+        eta = eta / scale
+        eta = torch.where(low | high | (eta.abs() < ROUNDING) | ~eta.isfinite(), 0.0, eta)
         h = torch.cat([torch.ones_like(s[:, :1]), (s[:, columns] - center) / spread], dim=-1)
         m = (eta.unsqueeze(-1) * h.unsqueeze(-2)).flatten(1)
         moments, squares = moments + m, squares + m.unsqueeze(-1) * m.unsqueeze(-2)
-        s = mdp.transition(s, a, e)
+        reached = mdp.transition(s, a, e)
+        fresh = mdp.sample_initial(len(s), generator)
+        s = torch.where(goes_on(mdp, reached).unsqueeze(-1), reached, fresh)
     statistic = (moments.unsqueeze(-2) @ torch.linalg.pinv(squares) @ moments.unsqueeze(-1)).flatten()
     return float((statistic > chi2.ppf(LEVEL, size)).double().mean())
