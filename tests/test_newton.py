@@ -1,4 +1,4 @@
-"""Perturbation, the Gauss-Newton polish, and auto: exact where the answer is known, and never worse than their start."""
+"""Perturbation, polish and auto: exact where the answer is known, and never worse than where they began."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import nn
 import econrl
 from econrl import DDPG, MethodError, Newton, Perturbation, SolveError
 from econrl.certificates import rejected, welfare_loss
-from econrl.euler import find_structure
+from econrl.euler import condition, costate, find_structure
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.models import IRBC, BrockMirman, BufferStock, LifeCycle, LinearQuadratic, StochasticGrowth
@@ -105,14 +105,10 @@ def test_irbc_satisfies_its_euler_equation_at_the_steady_state_and_its_published
     k2 = model.k_next(mdp.state(after), mdp.actions(a1))
     g, g1 = k1 / k - 1, k2 / k1 - 1
     gain = z1.exp() * model.A * model.zeta * k1 ** (model.zeta - 1) + 1 - model.delta + model.phi / 2 * g1 * (g1 + 2)
-    by_hand = (
-        model.beta * (mdp.weights(s)[:, None] * price(after, a1) * gain).sum(1) / (lam * (1 + model.phi * g[:, 0])) - 1
-    )
-    from econrl.euler import condition, costate
-
+    tomorrow = model.beta * (mdp.weights(s)[:, None] * price(after, a1) * gain).sum(1)
+    by_hand = tomorrow / (lam * (1 + model.phi * g[:, 0])) - 1
     G, _ = condition(mdp, lambda x: costate(mdp, find_structure(mdp), policy, x), policy, s)
-    automatic = G * (1 + model.phi * g[:, 0]) / lam / (1 + model.phi * g[:, 0])
-    assert (automatic - by_hand).abs().max() < 1e-10
+    assert (G / lam - by_hand).abs().max() < 1e-10
 
 
 # Gauss-Newton
@@ -138,7 +134,7 @@ def test_a_step_is_never_taken_uphill_nor_to_what_is_no_number():
     with torch.no_grad():
         network.weight.fill_(4.0)
     root = lambda theta, s: (theta["weight"].flatten() - 3).sqrt() - 0.0 * s  # noqa: E731 (a full step leaves its domain)
-    solver = GaussNewton(root, network, 8, mu=1e-12)
+    solver = GaussNewton(root, network, 8, mu=0.05)
     before, after = solver.step(torch.zeros(4, 1, dtype=torch.float64))
     assert after < before
     assert network.weight.item() > 3
@@ -187,9 +183,9 @@ def test_a_warm_start_from_another_model_is_refused_and_so_is_one_for_a_method_w
 
 def test_a_model_without_an_euler_equation_is_polished_by_its_value():
     model = LinearQuadratic(n=3, m=1)
-    start = solve(model, DDPG(hidden=(16, 16), batch=64), steps=100)
-    solution = solve(model, Newton(hidden=(8,)), warm_start=start, steps=20)
-    assert mean_error(solution, "policy", "box") < mean_error(start, "policy", "box") - 0.3
+    start = solve(model, DDPG(hidden=(16, 16), batch=64), steps=60)
+    errors = solve(model, Newton(hidden=(8,)), warm_start=start, steps=10).training["error"]
+    assert errors.min() < 0.3 * errors[0]  # of greedy and Bellman errors together
 
 
 def test_a_bound_that_may_bind_is_kept_exactly():
