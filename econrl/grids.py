@@ -13,6 +13,8 @@ from econrl.interpolation import Stencil, TensorGrid
 from econrl.mdp import MDP, SMALLEST_SHARE, is_bound
 from econrl.variables import Budget
 
+REACH = 0.25  # how far beyond the grid shares are extrapolated, in widths of it
+
 
 class GridFunction(StateFunction):
     """`outputs` functions of the state on one grid; its layers are the periods (if any) times the states of all chains.
@@ -102,12 +104,14 @@ class GridValue(GridFunction):
 class GridPolicy(GridFunction):
     """A policy on a grid: interpolated shares, kept between their bounds, to actions (..., A).
 
-    Beyond the grid the shares are those at its edge: extrapolated, they would run into a bound.
+    Far beyond the grid, by a quarter of its width, the shares stay what they are there: extrapolated on and on, they
+    would run into a bound.
     """
 
     def __init__(self, mdp: MDP, **description: Any):
         super().__init__(mdp, **description, outputs=mdp.A)
-        self.edges = mdp.tensor(self.grid.low), mdp.tensor(self.grid.high)
+        low, high = mdp.tensor(self.grid.low), mdp.tensor(self.grid.high)
+        self.edges = low - REACH * (high - low), high + REACH * (high - low)
 
     def forward(self, s: Tensor) -> Tensor:
         columns = self.mdp.continuous

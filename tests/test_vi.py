@@ -205,7 +205,7 @@ def test_a_markov_chain_against_a_discrete_solution():
         assert gap.max() < 5e-3
 
 
-def test_beyond_the_grid_the_shares_are_those_of_its_edge():
+def test_far_beyond_the_grid_the_shares_stay_what_they_are():
     """Extrapolated, they run into a bound: one who is rich enough would save all, or eat all."""
     model = BrockMirman()
     policy = solve(model, VI(points=10)).policy
