@@ -309,3 +309,18 @@ def test_a_solution_with_other_parameters_is_a_warm_start():
     solution = solve(TwoCopies(gamma=2.2), SMALL, warm_start=start, steps=10)
     assert mean_error(solution) < -3.5
     assert dataclasses.asdict(solution.model)["gamma"] == 2.2
+
+
+def test_a_model_in_which_tomorrows_multiplier_matters_is_refused_with_a_reason():
+    model = IRBC(n=1, irreversible=True, delta=0.3, sigma=0.2)  # shocks at which investment stops
+    with pytest.raises(SolveError, match=r"newton cannot polish IRBC.*irreversible"):
+        solve(model, SMALL, warm_start=always_idle(model), steps=2)
+
+
+def always_idle(model):
+    """A solution that never invests beyond the least."""
+    solution = solve(model, DDPG(hidden=(8,), batch=32, environments=16), steps=1)
+    with torch.no_grad():
+        solution._policy.body[-1].weight.zero_()
+        solution._policy.body[-1].bias.fill_(-8.0)
+    return solution

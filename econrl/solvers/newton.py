@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from econrl.accuracy import FINER, HeldOut, own_states
 from econrl.bellman import bellman_residual, lookahead
+from econrl.errors import SolveError
 from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals
 from econrl.expectation import Quadrature
 from econrl.functions import StateFunction
@@ -102,14 +103,11 @@ class Newton(Method):
         require(self, "box", 0 <= self.box <= 1, "in [0, 1]")
         require(self, "quadrature", self.quadrature >= 0, "at least 0")
 
-    def refuse(self, mdp: MDP) -> str | None:
-        """Tomorrow's multipliers would have to be found at the same time."""
-        if mdp.A == 0:
-            return "it has no actions"
-        return None
-
     def run(self, mdp: MDP, task: Task) -> Result:
-        """Copy the warm start, polish, evaluate. What comes back is never worse, on held-out points, than the start."""
+        """Copy the warm start, polish, evaluate. What comes back is never worse, on held-out points, than the start.
+
+        Raises SolveError for a model in which tomorrow's multipliers matter.
+        """
         tracker = Tracker(task, HeldOut(task.model, task.device))
         start = task.warm_start or actor_critic(task)
         tracker.held_out.tolerate(start[0])
@@ -155,6 +153,11 @@ class Polish:
             function.mdp = self.mdp
             function.requires_grad_(False)
         self.structure = without_multipliers(self.structure, self.policy.forms, mdp)
+        if any(self.structure.matters_at_low + self.structure.matters_at_high):
+            raise SolveError(
+                f"newton cannot polish {type(mdp.model).__name__}: where a bound binds tomorrow its multiplier enters "
+                "today's Euler equation, as with irreversible investment. Take ddpg or vi"
+            )
         self.s = mdp.sample_initial(method.paths, self.generator)
         weights = sum(p.numel() for p in self.policy.networks[0].parameters())
         self.states = max(int(method.rows * weights / mdp.A), FEWEST_STATES)
