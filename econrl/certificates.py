@@ -9,7 +9,7 @@ from torch import Tensor
 
 from econrl.euler import Structure, condition, costate, near_bounds
 from econrl.mdp import MDP
-from econrl.simulate import ergodic_states, goes_on, living_states
+from econrl.simulate import ergodic_states, go_on, living_states
 
 Function = Callable[[Tensor], Tensor]
 
@@ -91,8 +91,6 @@ def rejected(mdp: MDP, structure: Structure, policy: Function, seed: int) -> flo
         h = torch.cat([torch.ones_like(s[:, :1]), (s[:, columns] - center) / spread], dim=-1)
         m = (eta.unsqueeze(-1) * h.unsqueeze(-2)).flatten(1)
         moments, squares = moments + m, squares + m.unsqueeze(-1) * m.unsqueeze(-2)
-        reached = mdp.transition(s, a, e)
-        fresh = mdp.sample_initial(len(s), generator)
-        s = torch.where(goes_on(mdp, reached).unsqueeze(-1), reached, fresh)
+        s = go_on(mdp, mdp.transition(s, a, e), generator)
     statistic = (moments.unsqueeze(-2) @ torch.linalg.pinv(squares) @ moments.unsqueeze(-1)).flatten()
     return float((statistic > chi2.ppf(LEVEL, size)).double().mean())

@@ -40,6 +40,11 @@ def living_states(mdp: MDP, s: Tensor) -> tuple[Tensor, Tensor]:
     return t < mdp.horizon, torch.cat([s[..., :-1], t.clamp(max=mdp.horizon - 1).unsqueeze(-1)], dim=-1)
 
 
+def go_on(mdp: MDP, reached: Tensor, generator: torch.Generator) -> Tensor:
+    """The states (n, S) that paths reached, with an initial state for each path that begins anew."""
+    return torch.where(goes_on(mdp, reached).unsqueeze(-1), reached, mdp.sample_initial(len(reached), generator))
+
+
 def ergodic_states(
     mdp: MDP, policy: Function, n: int, periods: int, burn_in: int, generator: torch.Generator
 ) -> tuple[Tensor, float]:
@@ -52,5 +57,5 @@ def ergodic_states(
             visited.append(s)
         reached = mdp.transition(s, policy(s), mdp.sample_shocks(s, generator))
         restarts = restarts + (~mdp.inside(reached, MARGIN)).sum()
-        s = torch.where(goes_on(mdp, reached).unsqueeze(-1), reached, mdp.sample_initial(n, generator))
+        s = go_on(mdp, reached, generator)
     return torch.cat(visited), float(restarts) / (n * (burn_in + periods))

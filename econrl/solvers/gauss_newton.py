@@ -40,21 +40,16 @@ class GaussNewton:
         self.theta: Parameters = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.size = sum(p.numel() for p in self.theta.values())
 
-    def step(self, s: Tensor, judge: Tensor | None = None) -> tuple[float, float]:
-        """A step from the states s (B, S), if it lowers the loss at the states `judge`, by default s; that loss before
-        and after. States that the step was not computed from tell when it fits these alone."""
+    def step(self, s: Tensor) -> tuple[float, float]:
+        """Lower the loss at the states s (B, S) if a step can; the loss before and after."""
         JJ, JR, before = self.normal_equations(s)
-        if judge is None:
-            judge = s
-        else:
-            before = self.loss(self.theta, judge)
         diagonal = JJ.diagonal()
         D = torch.diag(diagonal + FLOOR * diagonal.mean())
         for _ in range(TRIES):
             factor, failed = torch.linalg.cholesky_ex(JJ + self.mu * D)
             if not failed:
                 theta = self.moved(-torch.cholesky_solve(JR.unsqueeze(-1), factor).squeeze(-1))
-                after = self.loss(theta, judge)
+                after = self.loss(theta, s)
                 if after < before:
                     self.mu = max(self.mu / MU_DOWN, MU_LEAST)
                     self.set(theta)

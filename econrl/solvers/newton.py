@@ -18,7 +18,7 @@ from econrl.euler import Structure, euler_residuals, find_structure, greedy_resi
 from econrl.expectation import Quadrature
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
-from econrl.simulate import goes_on
+from econrl.simulate import go_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.ddpg import DDPG
 from econrl.solvers.gauss_newton import GaussNewton, Parameters
@@ -181,8 +181,7 @@ class Polish:
         while len(visited) * len(self.s) < self.states - from_box:
             visited.append(self.s)
             reached = mdp.transition(self.s, self.policy(self.s), mdp.sample_shocks(self.s, self.generator))
-            fresh = mdp.sample_initial(len(reached), self.generator)
-            self.s = torch.where(goes_on(mdp, reached).unsqueeze(-1), reached, fresh)
+            self.s = go_on(mdp, reached, self.generator)
         s = torch.cat([*visited, mdp.sample_box(from_box, self.generator)])
         return s[torch.randperm(len(s), generator=self.generator, device=s.device)]
 
