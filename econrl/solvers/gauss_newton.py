@@ -85,10 +85,14 @@ class GaussNewton:
         return JJ / len(s), JR / len(s), loss / len(s)
 
     @torch.no_grad()
+    def squares(self, theta: Parameters, s: Tensor) -> Tensor:
+        """|R|^2 at each state, (B,)."""
+        residual = torch.func.vmap(self.residual, in_dims=(None, 0))
+        return torch.cat([residual(theta, part).square().sum(dim=-1) for part in s.split(self.chunk)])
+
     def loss(self, theta: Parameters, s: Tensor) -> float:
         """The mean of |R|^2; not a number where any R is."""
-        residual = torch.func.vmap(self.residual, in_dims=(None, 0))
-        return sum(float(residual(theta, part).square().sum()) for part in s.split(self.chunk)) / len(s)
+        return float(self.squares(theta, s).mean())
 
     def moved(self, d: Tensor) -> Parameters:
         """theta + d."""

@@ -31,6 +31,7 @@ START_STATES, FEWEST_STATES = 2000, 256  # to learn from the starting policy; in
 START_STEPS = 500  # of the actor-critic that a run without a warm start begins with
 DEFAULT_STEPS = 300
 FIT_STEPS, VALUE_STEPS = 60, 30  # of Gauss-Newton: at most, to copy the warm start; to evaluate the policy
+CANDIDATES = 3  # for each state of a step
 MEASURE_EVERY = 5  # steps
 EXACT = 1e-12  # an error at which nothing is left to polish
 PATIENCE, MOST_DOUBLINGS = 8, 3  # measurements without a lower error, after which a step gets twice as many states
@@ -173,12 +174,22 @@ class Polish:
         return torch.cat([own[at], mdp.sample_box(from_box, self.generator)])
 
     @torch.no_grad()
-    def advance(self) -> Tensor:
-        """States for a step: some of the box, the rest those of simulated paths, which go on from step to step."""
+    def worst(self, solver: GaussNewton, n: int) -> Tensor:
+        """n states for a step, drawn from many in proportion to |R|: what is lowered is the mean of |R|^3, so that the
+        few states at the rim of the ergodic set count."""
+        s = self.advance(CANDIDATES * n)
+        size = solver.squares(solver.theta, s).sqrt()
+        if not size.isfinite().all() or size.sum() == 0:
+            return s[:n]
+        return s[size.multinomial(n, generator=self.generator)]
+
+    @torch.no_grad()
+    def advance(self, n: int) -> Tensor:
+        """About n states: some of the box, the rest those of simulated paths, which go on from step to step."""
         mdp = self.mdp
-        from_box = int(self.method.box * self.states)
+        from_box = int(self.method.box * n)
         visited: list[Tensor] = []
-        while len(visited) * len(self.s) < self.states - from_box:
+        while len(visited) * len(self.s) < n - from_box:
             visited.append(self.s)
             reached = mdp.transition(self.s, self.policy(self.s), mdp.sample_shocks(self.s, self.generator))
             self.s = go_on(mdp, reached, self.generator)
@@ -216,7 +227,7 @@ class Polish:
                 self.chunk,
             )
         else:
-            self.evaluate(self.start_policy)
+            self.evaluate(self.start_policy, task)
             solver = GaussNewton(
                 lambda theta, s: optimality_rows(
                     mdp,
@@ -229,13 +240,13 @@ class Polish:
                 self.chunk,
             )
         deadline = FOR_VALUE * (task.time_limit or 0.0)
-        message, step, since, best, doublings = "", 0, 0, None, 0
+        message, step, states, since, best, doublings = "", 0, self.states, 0, None, 0
         last = task.steps or (DEFAULT_STEPS if task.time_limit is None else math.inf)
         while not tracker.converged and step < last and tracker.log[-1]["error"] > EXACT:
             if task.remaining() <= deadline:
                 message = f"stopped by the time limit after {step} steps"
                 break
-            before, _ = solver.step(self.advance())
+            before, _ = solver.step(self.worst(solver, states))
             step += 1
             if before != before:
                 message = f"the residuals stopped being numbers in step {step}"
@@ -248,7 +259,7 @@ class Polish:
                     message = f"the error stopped falling after {step} steps"
                     break
                 if since >= PATIENCE:  # what is left is the noise of the states: take more of them
-                    self.states, doublings, since = 2 * self.states, doublings + 1, 0
+                    states, doublings, since = 2 * states, doublings + 1, 0
         self.evaluate_best(task, tracker)
         return message, step
 
@@ -258,13 +269,13 @@ class Polish:
         if not self.structure.exists:
             return
         error, step, policy, before = tracker.best
-        self.evaluate(policy.on(self.mdp))
+        self.evaluate(policy.on(self.mdp), task)
         held_out = tracker.held_out
         value = min(before, self.value.on(held_out.mdp), key=lambda value: held_out.bellman(policy, value))
         tracker.best = error, step, policy, value
 
-    def evaluate(self, policy: StateFunction) -> None:
-        """Solve V = r + E[beta V'] for a fixed policy, from the starting value."""
+    def evaluate(self, policy: StateFunction, task: Task) -> None:
+        """Solve V = r + E[beta V'] for a fixed policy, from the starting value, in the time that is left."""
         s = self.sample(self.mdp, policy, self.states)
         imitate(self.value, 0, s, self.value.units.raw(self.start_value(s)).unsqueeze(-1), self.chunk)
         solver = GaussNewton(
@@ -274,6 +285,8 @@ class Polish:
         )
         for _ in range(VALUE_STEPS):
             solver.step(self.sample(self.mdp, policy, self.states))
+            if task.remaining() <= 0:
+                break
 
     # A life cycle
 
