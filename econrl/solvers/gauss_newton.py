@@ -12,7 +12,7 @@ Parameters = dict[str, Tensor]
 Residual = Callable[[Parameters, Tensor], Tensor]
 """R(theta, s) (m,) of the parameters theta at one state s (S,)."""
 
-MU_FIRST, MU_LEAST, MU_DOWN, MU_UP, TRIES = 1e-3, 1e-14, 3.0, 4.0, 8
+MU_FIRST, MU_LEAST, MU_MOST, MU_DOWN, MU_UP, TRIES = 1e-3, 1e-14, 1e6, 3.0, 4.0, 8
 FLOOR = 1.0  # of the mean of diag(J'J), for parameters that hardly matter
 LEAST_GAIN, SMALL_GAINS = 0.03, 5  # a fit whose loss falls by less, so many times in a row, has converged
 EXACT = 1e-24  # a loss at which nothing is left to fit
@@ -54,7 +54,7 @@ class GaussNewton:
                     self.mu = max(self.mu / MU_DOWN, MU_LEAST)
                     self.set(theta)
                     return before, after
-            self.mu *= MU_UP
+            self.mu = min(self.mu * MU_UP, MU_MOST)
         return before, before
 
     def fit(self, s: Tensor, steps: int) -> float:

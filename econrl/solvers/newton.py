@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from econrl.accuracy import FINER, HeldOut, own_states
-from econrl.bellman import bellman_residual, lookahead
+from econrl.bellman import lookahead
 from econrl.errors import SolveError
 from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals
 from econrl.expectation import Quadrature
@@ -30,12 +30,13 @@ Function = Callable[[Tensor], Tensor]
 START_STATES, FEWEST_STATES = 2000, 256  # to learn from the starting policy; in a step
 START_STEPS = 500  # of the actor-critic that a run without a warm start begins with
 DEFAULT_STEPS = 300
-FIT_STEPS, VALUE_STEPS = 60, 30  # of Gauss-Newton: at most, to copy the warm start; to evaluate the policy
+FIT_STEPS, VALUE_STEPS = 60, 40  # of Gauss-Newton: at most, to copy the warm start; to evaluate the policy
+WIDER = 5.0  # times the domain's width, in logarithms
 CANDIDATES = 3  # for each state of a step
 MEASURE_EVERY = 5  # steps
 EXACT = 1e-12  # an error at which nothing is left to polish
 PATIENCE, MOST_DOUBLINGS = 8, 3  # measurements without a lower error, after which a step gets twice as many states
-FOR_VALUE = 0.1  # of a time limit, kept for the value
+FOR_VALUE = 0.15  # of a time limit, kept for the value
 NUMBERS = 2_000_000  # held at once in a chunk: states x (nodes + 1) x widths
 NODES = (2, 3, 5, 7)  # tried in this order
 
@@ -49,9 +50,10 @@ def euler_rows(mdp: MDP, structure: Structure, policy: Function, s: Tensor, late
 
 
 def bellman_row(mdp: MDP, policy: Function, value: PolishedValue, V: Function, s: Tensor) -> Tensor:
-    """[r + E[beta V(s')] - V(s)] / size (1,) at one state, in the units of the value."""
+    """r + E[beta V(s')] against V(s), (1,) at one state, both in the units of the value: logarithms where it has them,
+    so that the equation is nearly linear in what the network says."""
     s = s.unsqueeze(0)
-    return bellman_residual(mdp, policy, V, s) / value.units.size(V(s))
+    return value.units.raw(lookahead(mdp, V, s, policy(s))) - value.units.raw(V(s))
 
 
 def optimality_rows(mdp: MDP, policy: Function, value: PolishedValue, V: Function, s: Tensor) -> Tensor:
@@ -113,7 +115,7 @@ class Newton(Method):
         start = task.warm_start or actor_critic(task)
         tracker.held_out.tolerate(start[0])
         tracker.measure(0, *start)
-        polish = Polish(self, mdp, task, *(function.on(mdp) for function in start))
+        polish = Polish(self, mdp, task, *(function.on(mdp) for function in start), tracker.held_out.tolerated > 0)
         message, step, interrupted = "", 0, False
         try:
             if mdp.horizon is not None:
@@ -137,10 +139,11 @@ def actor_critic(task: Task) -> tuple[StateFunction, StateFunction]:
 class Polish:
     """The networks that Gauss-Newton moves, the model with the quadrature that suffices, and the states they see."""
 
-    def __init__(self, method: Newton, mdp: MDP, task: Task, policy: StateFunction, value: StateFunction):
+    def __init__(self, method: Newton, mdp: MDP, task: Task, policy: StateFunction, value: StateFunction, drifts: bool):
         self.method, self.structure = method, find_structure(mdp)
         self.start_policy, self.start_value = policy, value
         self.generator = task.generator(mdp.device)
+        self.mdp, self.drifts = mdp, drifts
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
         s = self.sample(mdp, policy, START_STATES)
         hidden = method.hidden if mdp.horizon is None else method.hidden[:1]
@@ -160,10 +163,16 @@ class Polish:
                 "today's Euler equation, as with irreversible investment. Take ddpg or vi"
             )
         self.s = mdp.sample_initial(method.paths, self.generator)
-        weights = sum(p.numel() for p in self.policy.networks[0].parameters())
-        self.states = max(int(method.rows * weights / mdp.A), FEWEST_STATES)
+        self.states, self.states_for_value = self.enough(self.policy, mdp.A), self.enough(self.value, 1)
+        if not self.structure.exists:
+            self.states = max(self.states, self.states_for_value)
         points = len(self.mdp.nodes) * (len(self.mdp.nodes) if self.structure.joint else 1) + 1
         self.chunk = max(NUMBERS // (points * sum(method.hidden)), 32)
+
+    def enough(self, function: PeriodFunction, rows: int) -> int:
+        """States in a step, where each gives so many residuals."""
+        weights = sum(p.numel() for p in function.networks[0].parameters())
+        return max(int(self.method.rows * weights / rows), FEWEST_STATES)
 
     @torch.no_grad()
     def sample(self, mdp: MDP, policy: Function, n: int) -> Tensor:
@@ -171,7 +180,26 @@ class Polish:
         from_box = int(self.method.box * n)
         own, _ = own_states(mdp, policy, 4 * n, self.method.paths, 20, self.generator)
         at = torch.randint(len(own), (n - from_box,), generator=self.generator, device=own.device)
-        return torch.cat([own[at], mdp.sample_box(from_box, self.generator)])
+        return torch.cat([own[at], self.box(from_box)])
+
+    def box(self, n: int) -> Tensor:
+        """n states uniform on the domain; where paths leave it, on one that is wider in its logarithmic states.
+
+        Where wealth may grow without end, the Euler equation has other solutions, whose error grows with wealth: on
+        the domain alone nothing tells them from the optimum, far beyond it they are large, and within it gone.
+        """
+        mdp = self.mdp
+        s = mdp.sample_box(n, self.generator)
+        if self.drifts:
+            wide = mdp.logarithmic
+            low, high = mdp.low[wide].log(), mdp.high[wide].log()
+            u = torch.rand(n, len(wide), generator=self.generator, dtype=s.dtype, device=s.device)
+            s[:, wide] = ((low + high + WIDER * (2 * u - 1) * (high - low)) / 2).exp()
+        return s
+
+    def known(self, s: Tensor) -> Tensor:
+        """The states nearest to s at which the warm start says something."""
+        return s.clamp(self.mdp.low, self.mdp.high) if self.drifts else s
 
     @torch.no_grad()
     def worst(self, solver: GaussNewton, n: int) -> Tensor:
@@ -193,7 +221,7 @@ class Polish:
             visited.append(self.s)
             reached = mdp.transition(self.s, self.policy(self.s), mdp.sample_shocks(self.s, self.generator))
             self.s = go_on(mdp, reached, self.generator)
-        s = torch.cat([*visited, mdp.sample_box(from_box, self.generator)])
+        s = torch.cat([*visited, self.box(from_box)])
         return s[torch.randperm(len(s), generator=self.generator, device=s.device)]
 
     @torch.no_grad()
@@ -218,7 +246,8 @@ class Polish:
         """Polish, measure now and then, and evaluate the best policy; a message and the steps made."""
         mdp = self.mdp
         s = self.sample(mdp, self.start_policy, self.states)
-        imitate(self.policy, 0, s, self.policy.outputs_for(s, self.start_policy(s)), self.chunk)
+        known = self.known(s)
+        imitate(self.policy, 0, s, self.policy.outputs_for(known, self.start_policy(known)), self.chunk)
         joint = nn.ModuleDict({"policy": self.policy, "value": self.value})
         if self.structure.exists:
             solver = GaussNewton(
@@ -276,7 +305,7 @@ class Polish:
 
     def evaluate(self, policy: StateFunction, task: Task) -> None:
         """Solve V = r + E[beta V'] for a fixed policy, from the starting value, in the time that is left."""
-        s = self.sample(self.mdp, policy, self.states)
+        s = self.known(self.sample(self.mdp, policy, self.states_for_value))
         imitate(self.value, 0, s, self.value.units.raw(self.start_value(s)).unsqueeze(-1), self.chunk)
         solver = GaussNewton(
             lambda theta, s: bellman_row(self.mdp, policy, self.value, with_weights(self.value, theta), s),
@@ -284,7 +313,7 @@ class Polish:
             self.chunk,
         )
         for _ in range(VALUE_STEPS):
-            solver.step(self.sample(self.mdp, policy, self.states))
+            solver.step(self.sample(self.mdp, policy, self.states_for_value))
             if task.remaining() <= 0:
                 break
 
