@@ -43,6 +43,8 @@ class Structure:
     matters_at_low: tuple[bool, ...] = ()
     matters_at_high: tuple[bool, ...] = ()
     """For each action whether tomorrow's condition G' matters where tomorrow it is on that bound."""
+    own: tuple[int, ...] = ()
+    """Where each action moves one endogenous state and no other action does: for each of these its action."""
 
 
 def action_jacobian(f: Function, a: Tensor) -> Tensor:
@@ -77,11 +79,12 @@ def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
     if beta_a.any() or beta_s[:, endogenous].any():
         return Structure(endogenous, False, False, "the discount factor depends on an action or an endogenous state")
     F_a = f_a[:, :, columns].transpose(0, 1)  # (B, J, x, A)
+    own = pairing((F_a.abs() > 0).flatten(0, 1).any(dim=0))
     F_x = f_s[:, :, columns][..., columns].transpose(0, 1)
     for joint in (False, True):
         first = slice(None) if joint else slice(1)
         if not endogenous or remainder(F_a[:, first], F_x[:, first], F_a, F_x) < 1e-8:
-            found = Structure(endogenous, joint, True)
+            found = Structure(endogenous, joint, True, own=() if joint else own)
             return with_multipliers(mdp, found, s, mdp.squash(u))
     return Structure(
         endogenous,
@@ -89,6 +92,13 @@ def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
         False,
         f"{mdp.A} action(s) cannot undo a deviation of {len(endogenous)} endogenous state(s) before the next shock",
     )
+
+
+def pairing(moves: Tensor) -> tuple[int, ...]:
+    """The one action that moves each state, from which moves which (x, A); empty if there is no such pairing."""
+    square = moves.shape[0] == moves.shape[1]
+    alone = square and bool((moves.sum(dim=0) == 1).all() and (moves.sum(dim=1) == 1).all())
+    return tuple(moves.int().argmax(dim=1).tolist()) if alone else ()
 
 
 def with_multipliers(mdp: MDP, structure: Structure, s: Tensor, shares: Tensor) -> Structure:
@@ -180,16 +190,18 @@ def undoing(
     """The function of s whose derivative in x is g X + multiplier a_x, summed over the batch; g, multiplier (B, A)."""
     g = g - linked(mdp, s, multiplier, shares)
     nodes = mdp.nodes if structure.joint else mdp.nodes[:1]
-    f_a = action_jacobian(
-        lambda a: mdp.transition(s.unsqueeze(-2), a, nodes)[..., structure.endogenous],
-        a.unsqueeze(-2).expand(*a.shape[:-1], len(nodes), mdp.A),
-    )
-    F = f_a.flatten(-3, -2).mT  # f_a', stacked over nodes: (B, A, J x)
-    if F.shape[-1] == F.shape[-2]:
-        weights = torch.linalg.solve_ex(F, g.unsqueeze(-1)).result
+    f = lambda a: mdp.transition(s.unsqueeze(-2), a, nodes)[..., structure.endogenous]  # noqa: E731
+    a_ = a.unsqueeze(-2).expand(*a.shape[:-1], len(nodes), mdp.A).contiguous()
+    if structure.own:  # f_a' has one entry a row: a single product finds them all, and there is nothing to solve
+        slopes = torch.func.jvp(f, (a_,), (torch.ones_like(a_),))[1]
+        weights = g[..., None, list(structure.own)] / slopes
     else:
-        weights = least_squares(F, g.unsqueeze(-1))
-    weights = weights.reshape(*s.shape[:-1], len(nodes), len(structure.endogenous))
+        F = action_jacobian(f, a_).flatten(-3, -2).mT  # f_a', stacked over nodes: (B, A, J x)
+        if F.shape[-1] == F.shape[-2]:
+            weights = torch.linalg.solve_ex(F, g.unsqueeze(-1)).result
+        else:
+            weights = least_squares(F, g.unsqueeze(-1))
+        weights = weights.reshape(*s.shape[:-1], len(nodes), len(structure.endogenous))
 
     def of_state(s: Tensor) -> Tensor:
         after = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), nodes)[..., structure.endogenous]
