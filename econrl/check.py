@@ -1,8 +1,8 @@
 """Every promise that a spec makes, tested before anything is solved: the front door, the class and its variables.
 
 What follows relies on what has passed here: `check_trial.py` (the points, and the bounds of actions),
-`check_functions.py` (the functions at these points), `check_gradients.py` (their derivatives), `check_value.py`
-(discounting, closed forms, finite value).
+`check_functions.py` (the functions at these points), `check_groups.py` (exchangeable members), `check_gradients.py`
+(derivatives), `check_value.py` (discounting, closed forms, finite value).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from econrl.check_functions import check_functions
 from econrl.check_gradients import check_gradients
+from econrl.check_groups import check_declared_groups, check_features, check_groups
 from econrl.check_trial import attempt, make_trial
 from econrl.check_value import check_closed_forms, check_discount, check_finite_value, check_initial, check_steady_state
 from econrl.errors import SpecError
@@ -39,10 +40,12 @@ def check(model: Model) -> list[str]:
     where it applies, the state, and says what to do.
     """
     check_class(model)
+    check_features(model)
     model = model.to("cpu", torch.float64)
     check_declarations(model)
     trial = make_trial(model)
     check_functions(trial)
+    check_groups(trial)
     check_gradients(trial)
     return [
         *check_fields(model),
@@ -105,11 +108,16 @@ def check_declarations(model: Model) -> None:
         if not declared[function]:
             raise SpecError(f"{type(model).__name__}.{function} declares nothing; a model needs at least one")
     check_names(model, declared)
-    for function, variables in declared.items():
-        for variable in variables:
-            title = f"{type(model).__name__}.{function}: {type(variable).__name__} '{variable.name}'"
-            check_size(variable, title)
-            check_kind(variable, title)
+    titled = [
+        (v, f"{type(model).__name__}.{function}: {type(v).__name__} '{v.name}'")
+        for function, variables in declared.items()
+        for v in variables
+    ]
+    for variable, title in titled:
+        check_size(variable, title)
+    check_declared_groups(model, titled)
+    for variable, title in titled:
+        check_kind(variable, title)
 
 
 def check_kind(variable: Any, title: str) -> None:

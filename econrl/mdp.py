@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from econrl.errors import SpecError
 from econrl.expectation import Quadrature
+from econrl.groups import groups_of
 from econrl.model import Model
 from econrl.shocks import product
 from econrl.variables import Action, Budget, MarkovChain, Slot, State, View, evaluate_bound, flatten, slots
@@ -71,6 +72,9 @@ class MDP:
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
         self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
         self.nodes, self._shock_weights = self._rule()
+
+        layouts = (self.state_slots, self.action_slots, self.shock_slots)
+        self.groups = groups_of(*layouts, self.model.group_features(), self.low)
 
     def tensor(self, values: Any) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)

@@ -295,7 +295,7 @@ class Learner:
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
         self.start = find_start(mdp, self.generator)
         self.actor = Actor(mdp, method.hidden).to(mdp.device, mdp.dtype)
-        self.actor.start_at(self.start.u)
+        self.actor.body.start_at(self.start.u)
         self.actor_optimiser = torch.optim.Adam(self.actor.body.parameters(), fused=True)
 
         self.replay = Replay(method.capacity, mdp.S, mdp.A, mdp.low)
