@@ -23,10 +23,10 @@ from econrl.check_groups import check_declared_groups, check_features, check_gro
 from econrl.check_trial import attempt, make_trial
 from econrl.check_value import check_closed_forms, check_discount, check_finite_value, check_initial, check_steady_state
 from econrl.errors import SpecError
-from econrl.mdp import is_bound, listed
+from econrl.mdp import listed
 from econrl.model import Model
 from econrl.shocks import Discrete, LogNormal, Normal, Shock, Uniform
-from econrl.variables import Action, Budget, MarkovChain, State
+from econrl.variables import Action, Budget, MarkovChain, State, is_bound
 
 SUMS_TO_ONE = 1e-6  # how far probabilities may sum from one
 

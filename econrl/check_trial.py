@@ -16,9 +16,9 @@ from torch import Tensor
 
 from econrl.diagnose import describe, named
 from econrl.errors import SpecError
-from econrl.mdp import MDP, is_bound
+from econrl.mdp import MDP
 from econrl.model import Model
-from econrl.variables import Action, Budget, View, takes_state_only
+from econrl.variables import Action, Budget, View, is_bound, takes_state_only
 
 T = TypeVar("T")
 POINTS = 64  # at which every function is tried

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from econrl.feasible import SMALLEST_SHARE
 from econrl.functions import StateFunction
 from econrl.interpolation import Stencil, TensorGrid
-from econrl.mdp import MDP, SMALLEST_SHARE, is_bound
-from econrl.variables import Budget
+from econrl.mdp import MDP
+from econrl.variables import Budget, is_bound
 
 REACH = 0.25  # how far beyond the grid shares are extrapolated, in widths of it
 

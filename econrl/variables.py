@@ -137,6 +137,11 @@ def flatten(layout: Sequence[Slot], values: dict[str, Tensor]) -> Tensor:
     return torch.cat([p.expand(*batch, p.shape[-1]) for p in parts], dim=-1)
 
 
+def is_bound(bound: Bound) -> bool:
+    """Whether a bound binds anywhere: a function, or a finite number."""
+    return callable(bound) or abs(bound) != float("inf")
+
+
 def evaluate_bound(bound: Bound, s: View, a: View) -> Tensor | float:
     """A bound's value at (s, a); the function may take s alone."""
     if not callable(bound):
