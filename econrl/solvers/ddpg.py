@@ -28,15 +28,13 @@ from econrl.bellman import continuation, expected_value, lookahead
 from econrl.diagnose import first_fault
 from econrl.errors import MethodError, SolveError
 from econrl.euler import unit_of_marginal
+from econrl.functions import Function
 from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor, ValueNetwork
 from econrl.replay import Replay, Transitions
 from econrl.simulate import MARGIN, goes_on, living_states
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.start import find_start, lifetime_reward
-
-Function = Callable[[Tensor], Tensor]
-
 
 # Rungs 0 and 1: the critic judges actions
 
