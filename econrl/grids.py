@@ -44,9 +44,7 @@ class GridFunction(StateFunction):
             "interpolation": interpolation,
         }
         self.grid = TensorGrid(low, high, points, spacing, interpolation, mdp.device, mdp.dtype)
-        self.chain_columns = [
-            slot.start for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if v in mdp.chains
-        ]
+        self.chain_columns = mdp.chain_columns
         self.chain_sizes = [len(P) for P in mdp.matrices]
         self.layers = math.prod(self.chain_sizes)  # of one period
         size = (mdp.horizon or 1) * self.layers * self.grid.size

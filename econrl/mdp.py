@@ -56,13 +56,13 @@ class MDP(FeasibleSet):
         every = [*self.state_variables, *calendar]
         self.low = self.tensor([bound for v in every for bound in domain(v)[0]])
         self.high = self.tensor([bound for v in every for bound in domain(v)[1]])
-        moving = [isinstance(v, State) for v in self.state_variables]
-        self.continuous = [
-            column
-            for slot, kept in zip(self.state_slots, moving, strict=False)
-            if kept
-            for column in range(slot.start, slot.stop)
+        self.chain_columns = [
+            slot.start
+            for v, slot in zip(self.state_variables, self.state_slots, strict=False)
+            if isinstance(v, MarkovChain)
         ]
+        self.next_chains = self.shock_slots[len(self.shock_variables) :]
+        self.continuous = [c for c in range(self.S - len(calendar)) if c not in self.chain_columns]
         # Positive states whose domain spans more than a factor of two, as wealth does, are best measured in logarithms.
         self.logarithmic = [c for c in self.continuous if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
@@ -101,7 +101,7 @@ class MDP(FeasibleSet):
         """f(s, a, e), shape (..., S); s, a and e broadcast against each other."""
         named = self.model.transition(self.state(s), self.actions(a), self.shocks(e))
         values = {name: torch.as_tensor(value, dtype=s.dtype, device=s.device) for name, value in named.items()}
-        for slot in self.shock_slots[len(self.shock_variables) :]:
+        for slot in self.next_chains:
             values[slot.name] = slot.read(e)
         if self.horizon is not None:
             values["t"] = self.period(s) + 1
@@ -141,26 +141,19 @@ class MDP(FeasibleSet):
     def weights(self, s: Tensor) -> Tensor:
         """Probability of each node (J, E) at the states s (..., S): (..., J), or (J,) without Markov chains."""
         w = self._shock_weights
-        for chain, P in zip(self.chains, self.matrices, strict=True):
-            now = self._slot(self.state_slots, chain.name).read(s).long()
-            then = self._slot(self.shock_slots, chain.name).read(self.nodes).long()
-            w = w * P[now][..., then]
+        for column, slot, P in zip(self.chain_columns, self.next_chains, self.matrices, strict=True):
+            w = w * P[s[..., column].long()][..., slot.read(self.nodes).long()]
         return w
 
     def sample_shocks(self, s: Tensor, generator: torch.Generator) -> Tensor:
         """One draw of e (..., E) for each state."""
         shape = s.shape[:-1]
         parts = [v.sample(tuple(shape), generator).to(self.dtype) for v in self.shock_variables]
-        for chain, P in zip(self.chains, self.matrices, strict=True):
-            now = self._slot(self.state_slots, chain.name).read(s).long()
+        for column, P in zip(self.chain_columns, self.matrices, strict=True):
             u = torch.rand(*shape, 1, generator=generator, dtype=self.dtype, device=self.device)
-            then = (P[now].cumsum(dim=-1) < u).sum(dim=-1, keepdim=True)
+            then = (P[s[..., column].long()].cumsum(dim=-1) < u).sum(dim=-1, keepdim=True)
             parts.append(then.clamp(max=len(P) - 1).to(self.dtype))
         return torch.cat(parts, dim=-1) if parts else s[..., :0]
-
-    @staticmethod
-    def _slot(layout: list[Slot], name: str) -> Slot:
-        return next(slot for slot in layout if slot.name == name)
 
     # States
 

@@ -54,10 +54,8 @@ class Features(nn.Module):
 
     def __init__(self, mdp: MDP):
         super().__init__()
-        columns = {slot.name: slot.start for slot in mdp.state_slots}
-        self.chains = [(columns[c.name], len(c.matrix)) for c in mdp.chains]
-        held = {column for column, _ in self.chains}
-        self.plain, self.logs = [c for c in range(mdp.S) if c not in held], mdp.logarithmic
+        self.chains = [(column, len(P)) for column, P in zip(mdp.chain_columns, mdp.matrices, strict=True)]
+        self.plain, self.logs = [c for c in range(mdp.S) if c not in mdp.chain_columns], mdp.logarithmic
         self.horizon = mdp.horizon
         calendar = [mdp.S - 1] if self.horizon is not None else []
         one_hot = [column for column, n in self.chains for _ in range(n)]
