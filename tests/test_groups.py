@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from econrl import DDPG, Action, Model, Normal, State, load, solve
-from econrl.check import check
+from econrl.checks import check
 from econrl.errors import SpecError
 from econrl.mdp import MDP
 from econrl.models import IRBC

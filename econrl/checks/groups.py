@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.check_functions import alike, flat_functions
-from econrl.check_trial import Trial, attempt
+from econrl.checks.functions import alike, flat_functions
+from econrl.checks.trial import Trial, attempt
 from econrl.errors import SpecError
 from econrl.groups import Group
 from econrl.mdp import MDP, listed

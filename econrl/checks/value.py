@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.check_trial import Trial, attempt
+from econrl.checks.trial import Trial, attempt
 from econrl.diagnose import describe, show
 from econrl.errors import SpecError
 from econrl.variables import Budget, MarkovChain, Slot, flatten, is_bound
