@@ -109,7 +109,7 @@ def network(
 
 
 class Actor(StateFunction):
-    """pi(s): a network for u, put into the feasible set by the shares of `mdp.py`."""
+    """pi(s): a network for u, put into the feasible set by the shares of `feasible.py`."""
 
     def __init__(self, mdp: MDP, hidden: Sequence[int]):
         super().__init__(mdp)

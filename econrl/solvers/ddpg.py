@@ -8,7 +8,7 @@ The rungs of the ladder are settings of this one solver:
     2 model       r + sum_j w_j beta V'(s'_j)                        through r(s, a) + sum_j w_j beta V'(f(s, a, e_j))
     3 rollout     r + ... + beta^H V'(s_H), H known steps            through the whole rollout
 
-Primes on functions are target networks. The critic sees an action as its unbounded u (see `mdp.py`).
+Primes on functions are target networks. The critic sees an action as its unbounded u (see `feasible.py`).
 """
 
 from __future__ import annotations
