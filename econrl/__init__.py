@@ -1,6 +1,6 @@
 """econrl: write a dynamic model once, solve it by actor-critic or on grids, and know how accurate the answer is."""
 
-from econrl.check import check
+from econrl.checks import check
 from econrl.errors import EconrlError, MethodError, SaveError, SolveError, SpecError
 from econrl.model import Model
 from econrl.shocks import Discrete, LogNormal, Normal, Uniform

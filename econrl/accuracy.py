@@ -20,7 +20,6 @@ that no solver has seen them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, cast
 
 import pandas as pd
@@ -31,12 +30,11 @@ from econrl.bellman import bellman_residual
 from econrl.certificates import rejected, welfare_loss
 from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals
 from econrl.expectation import Quadrature
+from econrl.functions import Function
 from econrl.mdp import MDP
 from econrl.model import Model
 from econrl.simulate import ergodic_states
 from econrl.tables import columns_of
-
-Function = Callable[[Tensor], Tensor]
 
 REPORTED_SEED, SELECTION_SEED = 987_654_321, 123_456_789  # never the same states for choosing and for reporting
 FINER = Quadrature(nodes=9)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from econrl.functions import Function
 from econrl.mdp import MDP
-
-Function = Callable[[Tensor], Tensor]
 
 
 def continuation(mdp: MDP, value: Function, s: Tensor) -> Tensor:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from econrl.euler import Structure, condition, costate, near_bounds
+from econrl.functions import Function
 from econrl.mdp import MDP
 from econrl.simulate import ergodic_states, go_on, living_states
-
-Function = Callable[[Tensor], Tensor]
 
 PATHS, BURN_IN = 300, 100
 LONGEST, FORGOTTEN = 2000, 1e-4  # periods of a simulated life, and the discount factor at which it is over

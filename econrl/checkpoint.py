@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from econrl.errors import SaveError
+from econrl.files import new_file
 from econrl.functions import StateFunction, restore
 from econrl.mdp import MDP
 
@@ -49,14 +50,8 @@ class Checkpoint:
 
         tensors: dict[str, Tensor] = {}
         metadata = {"run": json.dumps(self.run), "tree": json.dumps(pack(state, tensors))}
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
+        with new_file(self.path, overwrite=True) as fresh:
             save_file(tensors, fresh, metadata)
-            fresh.replace(self.path)
-        except OSError as error:
-            raise SaveError(f"cannot write the checkpoint '{self.path}': {error.strerror or error}") from error
-        finally:
-            fresh.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, Any], Any]:

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 import econrl
-from econrl import report, saving
+from econrl import files, report, saving
 from econrl.errors import EconrlError, MethodError, SolveError, SpecError
 from econrl.find import find_model, line_in_model, make_model, stem, zoo
 from econrl.mdp import listed
@@ -200,7 +200,7 @@ def solve(
     """
     spec, chosen = read_model(model, parameters), read_method(method, option)
     folder = out or Path("out") / f"{stem(type(spec))}-{chosen.name}"
-    saving.check_new_folder(folder, overwrite)
+    files.check_new_folder(folder, overwrite)
     saving.parameters_json(spec)  # raises where a parameter could not be saved
     solution = econrl.solve(
         spec,
@@ -268,7 +268,7 @@ def compare(
     spec = read_model(model, parameters)
     chosen = [method_of(name.strip()) for name in methods.split(",")]
     if out is not None:
-        report.check_file(out / "compare.csv", overwrite)
+        files.check_file(out / "compare.csv", overwrite)
     table = econrl.compare(
         spec, chosen, steps=steps, time_limit=time_limit, seed=seed, device=device, progress=not quiet
     )
@@ -288,7 +288,7 @@ def print_comparison(table: pd.DataFrame) -> None:
 
 
 def write_csv(table: pd.DataFrame, path: Path, overwrite: bool, quiet: bool = False) -> None:
-    with report.new_file(path, overwrite) as file:
+    with files.new_file(path, overwrite) as file:
         table.to_csv(file, index=False)
     if not quiet:
         say(f"{len(table):,} rows written to {path}")
@@ -313,7 +313,7 @@ def simulate(
 ) -> None:
     """Simulate a saved solution."""
     if out is not None:
-        report.check_file(out, overwrite)
+        files.check_file(out, overwrite)
     solution = econrl.load(folder, None if model is None else find_model(model))
     table = solution.simulate(periods, paths, seed)
     if out is None:

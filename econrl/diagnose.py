@@ -1,10 +1,14 @@
-"""Where a model stops giving numbers, in words."""
+"""Where a model goes wrong, in words: the state, the function, the line."""
 
 from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from econrl.errors import SolveError
 from econrl.mdp import MDP
 from econrl.variables import View
 
@@ -25,6 +29,14 @@ def show(value: Tensor) -> str:
     if value.ndim == 0:
         return f"{float(value):.5g}"
     return "[" + ", ".join(show(v) for v in value[:5]) + (", ...]" if len(value) > 5 else "]")
+
+
+def line_of(error: BaseException, wanted: Callable[[str], bool]) -> str | None:
+    """`file, line n` of the innermost wanted file on the way to an error."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if wanted(frame.filename)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
 
 
 @torch.no_grad()
@@ -49,3 +61,28 @@ def first_fault(mdp: MDP, s: Tensor, a: Tensor) -> str | None:
             value = value[~value.isfinite()][0]
             return f"{name}.{function} is {float(value)} at {describe(mdp, s[at], a[at])}"
     return None
+
+
+class Broken:
+    """Remembers the first batch of `batch` states with a target that is not finite, without making the device wait."""
+
+    def __init__(self, mdp: MDP, batch: int):
+        self.seen = torch.zeros((), dtype=torch.bool, device=mdp.device)
+        self.states, self.actions = mdp.low.new_zeros(batch, mdp.S), mdp.low.new_zeros(batch, mdp.A)
+
+    def watch(self, s: Tensor, a: Tensor, y: Tensor) -> None:
+        self.states = torch.where(self.seen, self.states, s)
+        self.actions = torch.where(self.seen, self.actions, a)
+        self.seen = self.seen | ~y.isfinite().all()
+
+    def raise_if_seen(self, mdp: MDP) -> None:
+        """Raises SolveError that names the model's function and the state, or says that the training diverged."""
+        if self.seen:
+            fault = first_fault(mdp, self.states, self.actions)
+            name = type(mdp.model).__name__
+            raise SolveError(
+                f"{fault}. It was met while solving: mend the function, or the bounds that allow this state or action"
+                if fault
+                else f"training diverged on {name}: the value is not finite. Lower the learning rates, or check "
+                "that the model's value is finite"
+            )

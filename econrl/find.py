@@ -6,12 +6,12 @@ import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from econrl.diagnose import line_of
 from econrl.errors import EconrlError, SpecError
 from econrl.model import Model
 from econrl.saving import subclasses
@@ -137,14 +137,6 @@ def line_in_model(error: BaseException) -> str | None:
     """`file, line n` of the innermost call of an error that stands in a file with a model; None where none does."""
     files = {getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in subclasses(Model)}
     return line_of(error, lambda name: name in files)
-
-
-def line_of(error: BaseException, wanted: Callable[[str], bool]) -> str | None:
-    """`file, line n` of the innermost wanted file on the way to an error."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if wanted(frame.filename)]
-    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
 
 
 def is_machinery(file: str) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from econrl.mdp import MDP
+
+Function = Callable[[Tensor], Tensor]
+"""A policy or a value as solvers use it: any function of states (..., S)."""
 
 KINDS: dict[str, type[StateFunction]] = {}
 

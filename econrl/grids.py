@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from econrl.feasible import SMALLEST_SHARE
 from econrl.functions import StateFunction
 from econrl.interpolation import Stencil, TensorGrid
-from econrl.mdp import MDP, SMALLEST_SHARE, is_bound
-from econrl.variables import Budget
+from econrl.mdp import MDP
+from econrl.variables import Budget, is_bound
 
 REACH = 0.25  # how far beyond the grid shares are extrapolated, in widths of it
 
@@ -43,9 +44,7 @@ class GridFunction(StateFunction):
             "interpolation": interpolation,
         }
         self.grid = TensorGrid(low, high, points, spacing, interpolation, mdp.device, mdp.dtype)
-        self.chain_columns = [
-            slot.start for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if v in mdp.chains
-        ]
+        self.chain_columns = mdp.chain_columns
         self.chain_sizes = [len(P) for P in mdp.matrices]
         self.layers = math.prod(self.chain_sizes)  # of one period
         size = (mdp.horizon or 1) * self.layers * self.grid.size

@@ -4,9 +4,6 @@ Columns of the flat tensors:
     s (..., S)   the states in the order declared; a Markov chain is held as its index; last, t for a life cycle
     a (..., A)   the actions
     e (..., E)   the shocks, then the next index of every Markov chain
-An action is reached in two steps. `squash` takes any real u to shares y: a sigmoid for a bounded action, a softplus
-where one bound is infinite, the identity where both are, a softmax for a budget. `from_shares` puts the shares
-between the bounds: a = low + (high - low) y.
 """
 
 from __future__ import annotations
@@ -16,15 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from econrl.errors import SpecError
 from econrl.expectation import Quadrature
+from econrl.feasible import FeasibleSet
+from econrl.groups import groups_of
 from econrl.model import Model
 from econrl.shocks import product
-from econrl.variables import Action, Budget, MarkovChain, Slot, State, View, evaluate_bound, flatten, slots
-
-SMALLEST_SHARE = 1e-12  # shares closer to a bound than this have no finite u
+from econrl.variables import Action, Budget, MarkovChain, Slot, State, View, flatten, slots
+from econrl.variables import is_bound as is_bound  # for econrl.euler and econrl.solvers.polish
 
 
 def listed(variables: Any) -> list[Any]:
@@ -32,7 +29,7 @@ def listed(variables: Any) -> list[Any]:
     return list(variables) if isinstance(variables, Sequence) else [variables]
 
 
-class MDP:
+class MDP(FeasibleSet):
     """The flat functions r, f, beta, the feasible set and the shocks of `model`."""
 
     def __init__(
@@ -59,18 +56,21 @@ class MDP:
         every = [*self.state_variables, *calendar]
         self.low = self.tensor([bound for v in every for bound in domain(v)[0]])
         self.high = self.tensor([bound for v in every for bound in domain(v)[1]])
-        moving = [isinstance(v, State) for v in self.state_variables]
-        self.continuous = [
-            column
-            for slot, kept in zip(self.state_slots, moving, strict=False)
-            if kept
-            for column in range(slot.start, slot.stop)
+        self.chain_columns = [
+            slot.start
+            for v, slot in zip(self.state_variables, self.state_slots, strict=False)
+            if isinstance(v, MarkovChain)
         ]
+        self.next_chains = self.shock_slots[len(self.shock_variables) :]
+        self.continuous = [c for c in range(self.S - len(calendar)) if c not in self.chain_columns]
         # Positive states whose domain spans more than a factor of two, as wealth does, are best measured in logarithms.
         self.logarithmic = [c for c in self.continuous if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
         self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
         self.nodes, self._shock_weights = self._rule()
+
+        layouts = (self.state_slots, self.action_slots, self.shock_slots)
+        self.groups = groups_of(*layouts, self.model.group_features(), self.low)
 
     def tensor(self, values: Any) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
@@ -101,7 +101,7 @@ class MDP:
         """f(s, a, e), shape (..., S); s, a and e broadcast against each other."""
         named = self.model.transition(self.state(s), self.actions(a), self.shocks(e))
         values = {name: torch.as_tensor(value, dtype=s.dtype, device=s.device) for name, value in named.items()}
-        for slot in self.shock_slots[len(self.shock_variables) :]:
+        for slot in self.next_chains:
             values[slot.name] = slot.read(e)
         if self.horizon is not None:
             values["t"] = self.period(s) + 1
@@ -128,125 +128,6 @@ class MDP:
     def exact_value(self, s: Tensor) -> Tensor | None:
         return self.model.exact_value(self.state(s))
 
-    # The feasible set
-
-    def squash(self, u: Tensor) -> Tensor:
-        """Any real u (..., A) to shares y."""
-        parts = []
-        for v, slot in zip(self.action_variables, self.action_slots, strict=True):
-            part = u[..., slot.start : slot.stop]
-            if isinstance(v, Budget):
-                rest = torch.zeros_like(part[..., :1])
-                parts.append(torch.cat([part, rest], dim=-1).softmax(dim=-1)[..., :-1])
-            else:
-                below, above = is_bound(v.low), is_bound(v.high)
-                parts.append(part.sigmoid() if below and above else F.softplus(part) if below or above else part)
-        return torch.cat(parts, dim=-1)
-
-    def squash_slope(self, u: Tensor) -> Tensor:
-        """dy/du of each share on its own, (..., A); positive."""
-        parts = []
-        for v, slot in zip(self.action_variables, self.action_slots, strict=True):
-            part = u[..., slot.start : slot.stop]
-            if isinstance(v, Budget):
-                rest = torch.zeros_like(part[..., :1])
-                y = torch.cat([part, rest], dim=-1).softmax(dim=-1)[..., :-1]
-                parts.append(y * (1 - y))
-            else:
-                below, above = is_bound(v.low), is_bound(v.high)
-                y = part.sigmoid()
-                parts.append(y * (1 - y) if below and above else y if below or above else torch.ones_like(y))
-        return torch.cat(parts, dim=-1)
-
-    def unsquash(self, y: Tensor) -> Tensor:
-        """The u that squashes to y; shares on a bound are moved off it by 1e-12."""
-        parts = []
-        for v, slot in zip(self.action_variables, self.action_slots, strict=True):
-            part = y[..., slot.start : slot.stop]
-            if isinstance(v, Budget):
-                rest = (1 - part.sum(dim=-1, keepdim=True)).clamp(min=SMALLEST_SHARE)
-                parts.append((part.clamp(min=SMALLEST_SHARE) / rest).log())
-            else:
-                below, above = is_bound(v.low), is_bound(v.high)
-                if below and above:
-                    part = part.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE).logit()
-                elif below or above:
-                    part = part.clamp(min=SMALLEST_SHARE)
-                    part = part + (-torch.expm1(-part)).log()
-                parts.append(part)
-        return torch.cat(parts, dim=-1)
-
-    def from_shares(self, s: Tensor, y: Tensor) -> Tensor:
-        """Actions a (..., A) at shares y: low + (high - low) y; where a bound is infinite, scale y from the other."""
-        return self._walk(s, y, lambda low, width, y_k: low + width * y_k)
-
-    def shares(self, s: Tensor, a: Tensor) -> Tensor:
-        """The shares of actions a; one half where low = high leaves no choice."""
-
-        def share(low: Tensor, width: Tensor, a_k: Tensor) -> Tensor:
-            free = width.abs() > 0
-            return torch.where(free, (a_k - low) / torch.where(free, width, torch.ones_like(width)), 0.5)
-
-        return self._walk(s, a, share, given_actions=True)
-
-    def widths(self, s: Tensor, a: Tensor) -> Tensor:
-        """da/dy of each action on its own, (..., A)."""
-        return self._walk(s, a, lambda low, width, a_k: width + 0 * a_k, given_actions=True)
-
-    def act(self, s: Tensor, u: Tensor) -> Tensor:
-        """Feasible actions from any real u."""
-        return self.from_shares(s, self.squash(u))
-
-    def feasible(self, s: Tensor, a: Tensor, slack: float = 1e-6) -> Tensor:
-        """Whether all of a (..., A) keep their bounds, up to a share `slack`."""
-        y = self.shares(s, a)
-        ok = y.isfinite().all(dim=-1)
-        for v, slot in zip(self.action_variables, self.action_slots, strict=True):
-            part = y[..., slot.start : slot.stop]
-            if isinstance(v, Budget):
-                ok &= (part >= -slack).all(dim=-1) & (part.sum(dim=-1) <= 1 + slack)
-            elif is_bound(v.low) or is_bound(v.high):
-                ok &= (part >= -slack).all(dim=-1)
-                if is_bound(v.low) and is_bound(v.high):
-                    ok &= (part <= 1 + slack).all(dim=-1)
-        return ok
-
-    def _walk(self, s: Tensor, x: Tensor, f: Any, given_actions: bool = False) -> Tensor:
-        """f(low, width, x_k) for each action in order, since a bound may read the actions declared before it.
-
-        x holds shares, or the actions themselves where `given_actions`.
-        """
-        sv, parts = self.state(s), []
-        before: dict[str, Tensor] = {}
-        batch = torch.broadcast_shapes(s.shape[:-1], x.shape[:-1])
-        for v, slot in zip(self.action_variables, self.action_slots, strict=True):
-            seen = View("action", before)
-            low, width = self.interval(v, sv, seen, s)
-            part = x[..., slot.start : slot.stop]
-            parts.append(f(low, width, part).expand(*batch, slot.stop - slot.start))
-            action = x if given_actions else torch.cat(parts, dim=-1)
-            before[v.name] = slot.read(action)
-        return torch.cat(parts, dim=-1)
-
-    def interval(self, v: Action | Budget, s: View, a: View, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(low, width) with a = low + width y, each (..., 1) or (..., n)."""
-
-        def column(bound: Any) -> Tensor:
-            value = torch.as_tensor(evaluate_bound(bound, s, a), dtype=like.dtype, device=like.device)
-            return value if v.size is not None and value.ndim == like.ndim else value.unsqueeze(-1)
-
-        if isinstance(v, Budget):
-            total = column(v.total)
-            return torch.zeros_like(total), total
-        if is_bound(v.low) and is_bound(v.high):
-            low = column(v.low)
-            return low, column(v.high) - low
-        if is_bound(v.high):
-            high = column(v.high)
-            return high, torch.full_like(high, -v.scale)
-        low = column(v.low if is_bound(v.low) else 0.0)
-        return low, torch.full_like(low, v.scale)
-
     # Shocks
 
     def _rule(self) -> tuple[Tensor, Tensor]:
@@ -260,26 +141,19 @@ class MDP:
     def weights(self, s: Tensor) -> Tensor:
         """Probability of each node (J, E) at the states s (..., S): (..., J), or (J,) without Markov chains."""
         w = self._shock_weights
-        for chain, P in zip(self.chains, self.matrices, strict=True):
-            now = self._slot(self.state_slots, chain.name).read(s).long()
-            then = self._slot(self.shock_slots, chain.name).read(self.nodes).long()
-            w = w * P[now][..., then]
+        for column, slot, P in zip(self.chain_columns, self.next_chains, self.matrices, strict=True):
+            w = w * P[s[..., column].long()][..., slot.read(self.nodes).long()]
         return w
 
     def sample_shocks(self, s: Tensor, generator: torch.Generator) -> Tensor:
         """One draw of e (..., E) for each state."""
         shape = s.shape[:-1]
         parts = [v.sample(tuple(shape), generator).to(self.dtype) for v in self.shock_variables]
-        for chain, P in zip(self.chains, self.matrices, strict=True):
-            now = self._slot(self.state_slots, chain.name).read(s).long()
+        for column, P in zip(self.chain_columns, self.matrices, strict=True):
             u = torch.rand(*shape, 1, generator=generator, dtype=self.dtype, device=self.device)
-            then = (P[now].cumsum(dim=-1) < u).sum(dim=-1, keepdim=True)
+            then = (P[s[..., column].long()].cumsum(dim=-1) < u).sum(dim=-1, keepdim=True)
             parts.append(then.clamp(max=len(P) - 1).to(self.dtype))
         return torch.cat(parts, dim=-1) if parts else s[..., :0]
-
-    @staticmethod
-    def _slot(layout: list[Slot], name: str) -> Slot:
-        return next(slot for slot in layout if slot.name == name)
 
     # States
 
@@ -319,11 +193,6 @@ class MDP:
         high[self.logarithmic] = self.high[self.logarithmic] * factor
         c = self.continuous
         return ((s[..., c] >= low[c]) & (s[..., c] <= high[c])).all(dim=-1)
-
-
-def is_bound(bound: Any) -> bool:
-    """Whether a bound binds anywhere: a function, or a finite number."""
-    return callable(bound) or abs(bound) != float("inf")
 
 
 def held_size(v: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
@@ -32,6 +33,10 @@ class Model:
 
     With `horizon = T` the model is a life cycle: s.t is the period, 0 to T - 1, and `terminal` the value after the
     last one. With `horizon = None` it is stationary.
+
+    Vectors declared with `group="country"` have one number for each member of a group of exchangeable members, which
+    differ in their states and in the constants of `group_features` only: the model is the same whatever their order.
+    Networks that know this have a size that does not grow with the number of members.
     """
 
     horizon: int | None = None
@@ -62,6 +67,14 @@ class Model:
         if not hasattr(self, "beta"):
             raise SpecError(f"{type(self).__name__} has no discount factor: add a field `beta`, or define discount")
         return self.beta
+
+    def group_features(self) -> dict[str, dict[str, Tensor]]:
+        """What tells the members of a group apart, by group and name: {"country": {"g": tensor (N,)}}.
+
+        The model's own functions read these constants here, self.group_features()["country"]["g"], and nowhere else,
+        so that `check` can give them to other members; while solving they come in the type and on the device of s.
+        """
+        return {}
 
     def terminal(self, s: Any) -> Tensor:
         """The value after the last period of a life cycle; zero unless given."""
@@ -113,10 +126,24 @@ class Model:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """The same model with its array-valued parameters as tensors on a device and of a type."""
+        """The same model with its array-valued parameters and group features as tensors on a device and of a type."""
         moved = {
             name: torch.as_tensor(value).to(device, dtype)
             for name, value in self.parameters().items()
             if isinstance(value, (Tensor, np.ndarray)) and torch.as_tensor(value).is_floating_point()
         }
-        return dataclasses.replace(self, **moved) if moved else self  # type: ignore[type-var]
+        model = dataclasses.replace(self, **moved) if moved else self  # type: ignore[type-var]
+        return model.with_features(
+            {
+                group: {name: torch.as_tensor(value).to(device, dtype) for name, value in features.items()}
+                for group, features in self.group_features().items()
+            }
+        )
+
+    def with_features(self, features: dict[str, dict[str, Tensor]]) -> Self:
+        """The same model with other group features."""
+        if not features:
+            return self
+        model = copy.copy(self)
+        object.__setattr__(model, "group_features", lambda: features)
+        return model

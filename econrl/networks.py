@@ -6,26 +6,37 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from econrl.functions import StateFunction
+from econrl.groups import Group
 from econrl.mdp import MDP
+from econrl.pooled import PooledNetwork
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+class MLP(nn.Sequential):
     """Fully connected SiLU layers: smooth, so that a value's derivatives are; and linear far outside the data.
 
     A tanh network goes flat there. A critic that sees no value in more capital beyond the domain tells the actor to
     eat what lies inside it, and the error feeds on itself.
     """
-    widths = [inputs, *hidden]
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.SiLU):
+        layers: list[nn.Module] = []
+        for a, b in itertools.pairwise([inputs, *hidden]):
+            layers += [nn.Linear(a, b), activation()]
+        super().__init__(*layers, nn.Linear(hidden[-1], outputs))
+
+    def start_at(self, z: Tensor) -> None:
+        """Begin close to the constant z (outputs,)."""
+        last = self[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight.mul_(0.01)
+            last.bias.copy_(z)
 
 
 class Features(nn.Module):
@@ -43,12 +54,13 @@ class Features(nn.Module):
 
     def __init__(self, mdp: MDP):
         super().__init__()
-        columns = {slot.name: slot.start for slot in mdp.state_slots}
-        self.chains = [(columns[c.name], len(c.matrix)) for c in mdp.chains]
-        held = {column for column, _ in self.chains}
-        self.plain, self.logs = [c for c in range(mdp.S) if c not in held], mdp.logarithmic
+        self.chains = [(column, len(P)) for column, P in zip(mdp.chain_columns, mdp.matrices, strict=True)]
+        self.plain, self.logs = [c for c in range(mdp.S) if c not in mdp.chain_columns], mdp.logarithmic
         self.horizon = mdp.horizon
-        self.size = len(self.plain) + len(self.logs) + (self.horizon is not None) + sum(n for _, n in self.chains)
+        calendar = [mdp.S - 1] if self.horizon is not None else []
+        one_hot = [column for column, n in self.chains for _ in range(n)]
+        self.sources = [*self.plain, *self.logs, *calendar, *one_hot]  # the state behind each feature
+        self.size = len(self.sources)
         low, high = mdp.low[self.plain], mdp.high[self.plain]
         self.register_buffer("middle", (low + high) / 2)
         self.register_buffer("radius", torch.where(high > low, (high - low) / 2, 1.0))
@@ -66,14 +78,44 @@ class Features(nn.Module):
         return torch.cat(parts, dim=-1)
 
 
+def exchangeable(mdp: MDP) -> Group | None:
+    """The group whose members a network may treat alike: the only one of the model, with states of its own."""
+    return mdp.groups[0] if len(mdp.groups) == 1 and mdp.groups[0].states.shape[1] > 0 else None
+
+
+def network(
+    mdp: MDP,
+    features: Features,
+    hidden: Sequence[int],
+    gives: Literal["actions", "value"],
+    sees_actions: bool = False,
+    activation: type[nn.Module] = nn.SiLU,
+) -> MLP | PooledNetwork:
+    """From the features of s, and u where it `sees_actions`, to the u of all actions, or to one number.
+
+    Permutation-equivariant, and invariant, where the members of a group are exchangeable.
+    """
+    inputs = features.size + (mdp.A if sees_actions else 0)
+    outputs = mdp.A if gives == "actions" else 1
+    group = exchangeable(mdp)
+    if group is None:
+        return MLP(inputs, hidden, outputs, activation)
+    sources = torch.tensor(features.sources, device=mdp.device)
+    own = torch.stack([torch.isin(sources, states).nonzero().flatten() for states in group.states])
+    if sees_actions:
+        own = torch.cat([own, features.size + group.actions], dim=-1)
+    results = group.actions if gives == "actions" else group.actions[:, :0]
+    return PooledNetwork(group, own, inputs, results, outputs, hidden, activation)
+
+
 class Actor(StateFunction):
-    """pi(s): a network for u, put into the feasible set by the shares of `mdp.py`."""
+    """pi(s): a network for u, put into the feasible set by the shares of `feasible.py`."""
 
     def __init__(self, mdp: MDP, hidden: Sequence[int]):
         super().__init__(mdp)
         self.hidden = list(hidden)
         self.features = Features(mdp)
-        self.body = mlp(self.features.size, hidden, mdp.A)
+        self.body = network(mdp, self.features, hidden, "actions")
 
     def describe(self) -> dict[str, Any]:
         return {"hidden": self.hidden}
@@ -83,14 +125,6 @@ class Actor(StateFunction):
 
     def raw(self, s: Tensor) -> Tensor:
         return self.body(self.features(s))
-
-    def start_at(self, u: Tensor) -> None:
-        """Begin close to the constant u (A,): constant shares."""
-        last = self.body[-1]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.weight.mul_(0.01)
-            last.bias.copy_(u)
 
 
 @dataclass(frozen=True)
@@ -129,7 +163,7 @@ class ValueNetwork(StateFunction):
         super().__init__(mdp)
         self.hidden, self.units = list(hidden), Units(**units)
         self.features = Features(mdp)
-        self.body = mlp(self.features.size, hidden, 1)
+        self.body = network(mdp, self.features, hidden, "value")
 
     def describe(self) -> dict[str, Any]:
         return {"hidden": self.hidden, "units": asdict(self.units)}
@@ -145,7 +179,7 @@ class ActionValueNetwork(StateFunction):
         super().__init__(mdp)
         self.hidden, self.units = list(hidden), Units(**units)
         self.features = Features(mdp)
-        self.body = mlp(self.features.size + mdp.A, hidden, 1)
+        self.body = network(mdp, self.features, hidden, "value", sees_actions=True)
         self.actor = Actor(mdp, actor_hidden)
 
     def describe(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def plot_solution(solution: Any) -> Any:
     if len(states) > 1:
         title += "\nother states at " + diagnose.describe(mdp, tables.middle(mdp)).removeprefix("state ")
     figure.suptitle(title, fontsize="medium")
-    chains = {slot.start: v for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if v in mdp.chains}
+    chains = dict(zip(mdp.chain_columns, mdp.chains, strict=True))
     for j in range(columns):
         s = tables.slice_through(mdp, j, 101)
         found, exact = solution._policy(s), mdp.exact_policy(s)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from econrl import saving
-from econrl.errors import SaveError
+from econrl.files import new_folder
 from econrl.solution import Solution
 
 if TYPE_CHECKING:
@@ -35,52 +31,12 @@ def export(
         "simulation.csv": solution.simulate(paths=EXPORTED_PATHS),
         "accuracy.csv": solution.accuracy() if accuracy is None else accuracy,
     }
-    with saving.new_folder(folder, overwrite) as fresh:
+    with new_folder(folder, overwrite) as fresh:
         saving.write(fresh, solution.model, solution._policy, solution._value, solution.training, solution.info)
         for name, table in tables.items():
             table.to_csv(fresh / name, index=False)
         solution.plot().savefig(fresh / "policy.png", dpi=150)
     return Path(folder)
-
-
-@contextlib.contextmanager
-def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A file to write that becomes `path` once it is complete. Raises SaveError as `check_file`."""
-    path = Path(path)
-    check_file(path, overwrite)
-    with writing(path):
-        handle, fresh = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
-        try:
-            yield Path(fresh)
-            os.chmod(fresh, 0o644)
-            os.replace(fresh, path)
-        finally:
-            Path(fresh).unlink(missing_ok=True)
-
-
-def check_file(path: str | Path, overwrite: bool = False) -> None:
-    """Make the folder of `path`; raise SaveError where the file exists, unless `overwrite`, or cannot be written."""
-    path = Path(path)
-    if path.is_dir():
-        raise SaveError(f"'{path}' is a folder; give the name of a file")
-    if path.exists() and not overwrite:
-        raise SaveError(
-            f"'{path}' exists; nothing was written. Choose another file, or say overwrite=True (--overwrite)"
-        )
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise SaveError(f"cannot write to '{path}': its folder is read-only")
-
-
-@contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """What the file system refuses (a full disk, no permission) is a SaveError."""
-    try:
-        yield
-    except OSError as error:
-        raise SaveError(f"cannot write to '{path}': {error.strerror or error}") from error
 
 
 # Tables for a terminal

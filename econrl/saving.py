@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,52 +14,14 @@ import torch
 from torch import Tensor
 
 from econrl.errors import EconrlError, SaveError
+from econrl.files import DESCRIPTION
 from econrl.functions import KINDS, StateFunction, restore
 from econrl.mdp import MDP
 from econrl.model import Model
 from econrl.tables import columns_of
 
 FORMAT = 1
-DESCRIPTION, WEIGHTS, TRAINING = "solution.json", "weights.safetensors", "training.csv"
-
-
-def check_new_folder(path: str | Path, overwrite: bool = False) -> None:
-    """Raises SaveError where `new_folder` would: `path` exists, unless `overwrite` and it is a saved solution."""
-    path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if not overwrite:
-            raise SaveError(
-                f"'{path}' exists; nothing was written. Choose another folder, or say overwrite=True (--overwrite)"
-            )
-        if not (path / DESCRIPTION).exists():
-            raise SaveError(f"'{path}' is not a folder that econrl wrote; it will not be overwritten")
-    parent = next(p for p in path.resolve().parents if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise SaveError(f"cannot write to '{path}': '{parent}' is not a folder that can be written to")
-
-
-@contextlib.contextmanager
-def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A folder to write into that becomes `path` once all of it is written; until then `path` stays as it was.
-
-    Raises SaveError as `check_new_folder`, and where writing fails.
-    """
-    check_new_folder(path, overwrite)
-    target = Path(path).resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            yield fresh
-            check_new_folder(path, overwrite)  # somebody else may have been faster
-            if target.exists():
-                shutil.rmtree(target)
-            fresh.chmod(0o755)
-            fresh.rename(target)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    except OSError as error:
-        raise SaveError(f"cannot write to '{path}': {error.strerror or error}") from error
+WEIGHTS, TRAINING = "weights.safetensors", "training.csv"
 
 
 def write(

@@ -34,10 +34,11 @@ def product(rules: list[Rule]) -> Rule:
 
 
 class Shock:
-    """What every shock has: a name, and a size (None for a scalar)."""
+    """What every shock has: a name, a size (None for a scalar), and the group whose members it strikes, if any."""
 
     name: str
     size: int | None
+    group: str | None = None
     discrete = False
 
     @property
@@ -67,6 +68,7 @@ class Normal(Shock):
     mean: Any = 0.0
     cov: Any = None
     size: int | None = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if self.cov is not None and self.size is None:
@@ -87,6 +89,7 @@ class LogNormal(Shock):
     std: Any = 1.0
     mean: Any = 1.0
     size: int | None = None
+    group: str | None = None
 
     def from_normal(self, z: Tensor) -> Tensor:
         std = torch.as_tensor(self.std, dtype=z.dtype, device=z.device)
@@ -102,6 +105,7 @@ class Uniform(Shock):
     low: float = 0.0
     high: float = 1.0
     size: int | None = None
+    group: str | None = None
 
     def from_normal(self, z: Tensor) -> Tensor:
         return self.low + (self.high - self.low) * torch.special.ndtr(z)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from econrl.functions import Function
 from econrl.mdp import MDP
 
-Function = Callable[[Tensor], Tensor]
 MARGIN = 0.5  # a path begins anew once it has left the domain by half of its width: a solution says nothing there
 
 

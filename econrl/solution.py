@@ -13,6 +13,7 @@ from econrl import saving, tables
 from econrl.accuracy import FINER, accuracy_table, samples
 from econrl.errors import MethodError
 from econrl.euler import Structure, find_structure
+from econrl.files import new_folder
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.model import Model
@@ -112,7 +113,7 @@ class Solution:
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the solution to a new folder; raises SaveError where it exists, unless `overwrite`."""
-        with saving.new_folder(folder, overwrite) as fresh:
+        with new_folder(folder, overwrite) as fresh:
             saving.write(fresh, self.model, self._policy, self._value, self.training, self.info)
         return Path(folder)
 

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 
 from econrl.accuracy import samples
-from econrl.check import check
 from econrl.checkpoint import Checkpoint
+from econrl.checks import check
 from econrl.errors import EconrlError, MethodError
 from econrl.expectation import Quadrature
 from econrl.functions import StateFunction

@@ -21,13 +21,15 @@ Bound = float | Callable[..., Tensor]
 class State:
     """A continuous state. `low` and `high` bound the domain that the model is solved on; they clamp nothing.
 
-    `size=None` is a scalar, read as a tensor of the batch's shape; `size=n` adds a last dimension of n.
+    `size=None` is a scalar, read as a tensor of the batch's shape; `size=n` adds a last dimension of n. A vector with a
+    `group` has one number for each of the group's exchangeable members (see `Model`).
     """
 
     name: str
     low: float
     high: float
     size: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class MarkovChain:
     name: str
     values: Any
     P: Any
+
+    group = None  # a chain is nobody's own
 
     @property
     def table(self) -> Tensor:
@@ -68,6 +72,7 @@ class Action:
     high: Bound = math.inf
     size: int | None = None
     scale: float = 1.0
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Budget:
     name: str
     size: int
     total: Bound = 1.0
+    group: str | None = None
 
 
 class View:
@@ -101,6 +107,7 @@ class Slot:
     name: str
     size: int | None
     start: int
+    group: str | None = None
 
     @property
     def stop(self) -> int:
@@ -118,7 +125,7 @@ def slots(variables: Sequence[Any], width: Callable[[Any], int | None] = lambda 
     """The variables of a declaration laid side by side, in order."""
     laid, start = [], 0
     for v in variables:
-        laid.append(Slot(v.name, width(v), start))
+        laid.append(Slot(v.name, width(v), start, v.group))
         start = laid[-1].stop
     return laid
 
@@ -128,6 +135,11 @@ def flatten(layout: Sequence[Slot], values: dict[str, Tensor]) -> Tensor:
     parts = [values[v.name] if v.size is not None else values[v.name].unsqueeze(-1) for v in layout]
     batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
     return torch.cat([p.expand(*batch, p.shape[-1]) for p in parts], dim=-1)
+
+
+def is_bound(bound: Bound) -> bool:
+    """Whether a bound binds anywhere: a function, or a finite number."""
+    return callable(bound) or abs(bound) != float("inf")
 
 
 def evaluate_bound(bound: Bound, s: View, a: View) -> Tensor | float:

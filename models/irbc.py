@@ -47,18 +47,25 @@ class IRBC(Model):
         """The smallest k'_j / k_j."""
         return 1 - self.delta if self.irreversible else 0.5
 
-    def elasticities(self, like):
-        """g_j (n,), of intertemporal substitution."""
-        return torch.linspace(0.25, 1.0, self.n, dtype=like.dtype, device=like.device)
+    def group_features(self):
+        """g_j, the elasticities of intertemporal substitution."""
+        return {"country": {"g": torch.linspace(0.25, 1.0, self.n, dtype=torch.float64)}}
+
+    @property
+    def g(self):
+        return self.group_features()["country"]["g"]
 
     def states(self):
-        return State("k", low=0.8, high=1.2, size=self.n), State("z", low=-0.15, high=0.15, size=self.n)
+        return (
+            State("k", low=0.8, high=1.2, size=self.n, group="country"),
+            State("z", low=-0.15, high=0.15, size=self.n, group="country"),
+        )
 
     def actions(self):
-        return Budget("b", size=self.n, total=self.free)
+        return Budget("b", size=self.n, total=self.free, group="country")
 
     def shocks(self):
-        return Normal("e", std=self.sigma, size=self.n), Normal("common", std=self.sigma)
+        return Normal("e", std=self.sigma, size=self.n, group="country"), Normal("common", std=self.sigma)
 
     def output(self, s):
         return self.A * s.z.exp() * s.k**self.zeta
@@ -78,7 +85,7 @@ class IRBC(Model):
 
     def consumption(self, s, a):
         """c_j = (A - delta) e^(g_j x), where x is such that they sum to what is left."""
-        g = self.elasticities(s.k)
+        g = self.g
         left = ((self.free(s) - a.b.sum(-1)) / (self.A - self.delta)).log().unsqueeze(-1)
         x = (left - math.log(self.n)) / g.mean()
         for step in range(ITERATIONS):
@@ -91,12 +98,12 @@ class IRBC(Model):
     def reward(self, s, a):
         """tau_j = (A - delta)^(1/g_j) makes it (A - delta) u(c_j / (A - delta)), up to a constant where g_j = 1."""
         c = self.consumption(s, a) / (self.A - self.delta)
-        return (self.A - self.delta) * crra(c, 1 / self.elasticities(s.k)).sum(-1)
+        return (self.A - self.delta) * crra(c, 1 / self.g).sum(-1)
 
     def consumption_value(self, s, a):
         """sum_j tau_j c_j^(1 - 1/g_j)."""
         c = self.consumption(s, a) / (self.A - self.delta)
-        return (self.A - self.delta) * (c ** (1 - 1 / self.elasticities(s.k))).sum(-1)
+        return (self.A - self.delta) * (c ** (1 - 1 / self.g)).sum(-1)
 
     def transition(self, s, a, e):
         return {"k": self.k_next(s, a), "z": self.rho * s.z + e.e + e.common.unsqueeze(-1)}

@@ -11,7 +11,7 @@ import torch
 
 import econrl.models
 from econrl import Action, Budget, Discrete, LogNormal, MarkovChain, Model, Normal, State, Uniform
-from econrl.check import check
+from econrl.checks import check
 from econrl.errors import SpecError
 from econrl.models import Portfolio, StochasticGrowth
 

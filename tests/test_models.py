@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from econrl.bellman import bellman_residual, lookahead
-from econrl.check import check
+from econrl.checks import check
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.models import BrockMirman, BufferStock, Investment, LifeCycle, LinearQuadratic, Portfolio, StochasticGrowth

@@ -90,7 +90,7 @@ def test_irbc_satisfies_its_euler_equation_at_the_steady_state_and_its_published
 
     def price(s, a):  # lambda = tau_j u'(c_j) is the same for both
         c = model.consumption(mdp.state(s), mdp.actions(a)) / (model.A - model.delta)
-        return c ** (-1 / model.elasticities(c))
+        return c ** (-1 / model.g)
 
     a = policy(s)
     lam = price(s, a)

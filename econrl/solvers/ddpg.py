@@ -8,7 +8,7 @@ The rungs of the ladder are settings of this one solver:
     2 model       r + sum_j w_j beta V'(s'_j)                        through r(s, a) + sum_j w_j beta V'(f(s, a, e_j))
     3 rollout     r + ... + beta^H V'(s_H), H known steps            through the whole rollout
 
-Primes on functions are target networks. The critic sees an action as its unbounded u (see `mdp.py`).
+Primes on functions are target networks. The critic sees an action as its unbounded u (see `feasible.py`).
 """
 
 from __future__ import annotations
@@ -25,18 +25,16 @@ from torch import Tensor, nn
 
 from econrl.accuracy import HeldOut
 from econrl.bellman import continuation, expected_value, lookahead
-from econrl.diagnose import first_fault
-from econrl.errors import MethodError, SolveError
+from econrl.diagnose import Broken
+from econrl.errors import MethodError
 from econrl.euler import unit_of_marginal
+from econrl.functions import Function
 from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor, ValueNetwork
 from econrl.replay import Replay, Transitions
 from econrl.simulate import MARGIN, goes_on, living_states
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.start import find_start, lifetime_reward
-
-Function = Callable[[Tensor], Tensor]
-
 
 # Rungs 0 and 1: the critic judges actions
 
@@ -295,7 +293,7 @@ class Learner:
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
         self.start = find_start(mdp, self.generator)
         self.actor = Actor(mdp, method.hidden).to(mdp.device, mdp.dtype)
-        self.actor.start_at(self.start.u)
+        self.actor.body.start_at(self.start.u)
         self.actor_optimiser = torch.optim.Adam(self.actor.body.parameters(), fused=True)
 
         self.replay = Replay(method.capacity, mdp.S, mdp.A, mdp.low)
@@ -453,28 +451,3 @@ def step(optimiser: torch.optim.Optimizer, network: nn.Module, gradient: Sequenc
 def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
     """target <- (1 - tau) target + tau online."""
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)
-
-
-class Broken:
-    """Remembers the first batch with a target that is not finite, without making the device wait."""
-
-    def __init__(self, mdp: MDP, batch: int):
-        self.seen = torch.zeros((), dtype=torch.bool, device=mdp.device)
-        self.states, self.actions = mdp.low.new_zeros(batch, mdp.S), mdp.low.new_zeros(batch, mdp.A)
-
-    def watch(self, s: Tensor, a: Tensor, y: Tensor) -> None:
-        self.states = torch.where(self.seen, self.states, s)
-        self.actions = torch.where(self.seen, self.actions, a)
-        self.seen = self.seen | ~y.isfinite().all()
-
-    def raise_if_seen(self, mdp: MDP) -> None:
-        """Raises SolveError that names the model's function and the state, or says that the training diverged."""
-        if self.seen:
-            fault = first_fault(mdp, self.states, self.actions)
-            name = type(mdp.model).__name__
-            raise SolveError(
-                f"{fault}. It was met while solving: mend the function, or the bounds that allow this state or action"
-                if fault
-                else f"ddpg diverged on {name}: the value is not finite. Lower the learning rates, or check that the "
-                "model's value is finite"
-            )

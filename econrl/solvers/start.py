@@ -28,20 +28,29 @@ class Start:
 
 
 def find_start(mdp: MDP, generator: torch.Generator) -> Start:
-    """Search constant u by the cross-entropy method (Rubinstein 1999) on common states and shocks."""
+    """Search constant u, alike for exchangeable members, by the cross-entropy method (Rubinstein 1999) on common states
+    and shocks."""
     s = mdp.sample_box(PATHS, generator)
     seed = int(torch.randint(2**31, (1,), generator=generator, device=mdp.device))
     mean, spread = torch.zeros_like(mdp.low[:1]).expand(mdp.A), torch.full_like(mdp.low[:1], 2.5).expand(mdp.A)
     for _ in range(ROUNDS):
         z = torch.randn(CANDIDATES, mdp.A, generator=generator, dtype=mdp.dtype, device=mdp.device)
         z[0] = 0  # the mean itself is a candidate
-        u = mean + spread * z
+        u = mean + spread * alike(mdp, z)
         reward = lifetime_reward(mdp, u, s, torch.Generator(mdp.device).manual_seed(seed))
         ranking = reward.mean(dim=-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         elite = u[ranking.topk(ELITE).indices]
         mean, spread = elite.mean(dim=0), elite.std(dim=0).clamp(min=0.05)
     best = int(ranking.argmax())
     return Start(u[best], units_of(reward[best]))
+
+
+def alike(mdp: MDP, z: Tensor) -> Tensor:
+    """z (..., A) with one number for all members of a group: shares that differ would favour some of them."""
+    columns = torch.arange(mdp.A, device=mdp.device)
+    for group in mdp.groups:
+        columns[group.actions] = group.actions[:1]
+    return z[..., columns]
 
 
 def units_of(values: Tensor) -> Units:

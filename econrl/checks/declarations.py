@@ -1,9 +1,4 @@
-"""Every promise that a spec makes, tested before anything is solved: the front door, the class and its variables.
-
-What follows relies on what has passed here: `check_trial.py` (the points, and the bounds of actions),
-`check_functions.py` (the functions at these points), `check_gradients.py` (their derivatives), `check_value.py`
-(discounting, closed forms, finite value).
-"""
+"""The class of a spec and the variables that it declares."""
 
 from __future__ import annotations
 
@@ -17,41 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.check_functions import check_functions
-from econrl.check_gradients import check_gradients
-from econrl.check_trial import attempt, make_trial
-from econrl.check_value import check_closed_forms, check_discount, check_finite_value, check_initial, check_steady_state
+from econrl.checks.groups import check_declared_groups
+from econrl.checks.trial import attempt
 from econrl.errors import SpecError
-from econrl.mdp import is_bound, listed
+from econrl.mdp import listed
 from econrl.model import Model
 from econrl.shocks import Discrete, LogNormal, Normal, Shock, Uniform
-from econrl.variables import Action, Budget, MarkovChain, State
+from econrl.variables import Action, Budget, MarkovChain, State, is_bound
 
 SUMS_TO_ONE = 1e-6  # how far probabilities may sum from one
-
-
-def check(model: Model) -> list[str]:
-    """Test a spec, in float64 on the CPU, at random states of its domain, random feasible actions and sampled shocks.
-
-    Returns warnings, each a sentence: what is allowed but looks wrong. An empty list: nothing was found.
-
-    Raises SpecError at the first promise that is broken; its message names the model, the function, the variable and,
-    where it applies, the state, and says what to do.
-    """
-    check_class(model)
-    model = model.to("cpu", torch.float64)
-    check_declarations(model)
-    trial = make_trial(model)
-    check_functions(trial)
-    check_gradients(trial)
-    return [
-        *check_fields(model),
-        *check_discount(trial),
-        *check_closed_forms(trial),
-        *check_steady_state(trial),
-        *check_initial(trial),
-        *check_finite_value(trial),
-    ]
 
 
 # The class
@@ -105,11 +74,16 @@ def check_declarations(model: Model) -> None:
         if not declared[function]:
             raise SpecError(f"{type(model).__name__}.{function} declares nothing; a model needs at least one")
     check_names(model, declared)
-    for function, variables in declared.items():
-        for variable in variables:
-            title = f"{type(model).__name__}.{function}: {type(variable).__name__} '{variable.name}'"
-            check_size(variable, title)
-            check_kind(variable, title)
+    titled = [
+        (v, f"{type(model).__name__}.{function}: {type(v).__name__} '{v.name}'")
+        for function, variables in declared.items()
+        for v in variables
+    ]
+    for variable, title in titled:
+        check_size(variable, title)
+    check_declared_groups(model, titled)
+    for variable, title in titled:
+        check_kind(variable, title)
 
 
 def check_kind(variable: Any, title: str) -> None:

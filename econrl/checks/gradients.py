@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from econrl.check_functions import Flat, flat_functions
-from econrl.check_trial import Trial, attempt
+from econrl.checks.functions import Flat, flat_functions
+from econrl.checks.trial import Trial, attempt
 from econrl.errors import SpecError
 
 STEP = 1e-5  # of finite differences, relative to a variable's range

@@ -6,7 +6,6 @@ The bounds of the actions are checked here, since no feasible action can be draw
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,11 +13,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from econrl.diagnose import describe, named
+from econrl.diagnose import describe, line_of, named
 from econrl.errors import SpecError
-from econrl.mdp import MDP, is_bound
+from econrl.mdp import MDP
 from econrl.model import Model
-from econrl.variables import Action, Budget, View, takes_state_only
+from econrl.variables import Action, Budget, View, is_bound, takes_state_only
 
 T = TypeVar("T")
 POINTS = 64  # at which every function is tried
@@ -56,7 +55,7 @@ def attempt(title: str, users: Sequence[Callable], run: Callable[[], T]) -> T:
     except Exception as error:
         kind = "" if isinstance(error, SpecError) else f"{type(error).__name__}: "
         hint = next((hint for sign, hint in HINTS.items() if sign in str(error)), "")
-        raise SpecError(f"{title}: {kind}{error}{line_of(error, users)}{hint}") from error
+        raise SpecError(f"{title}: {kind}{error}{line_in(users, error)}{hint}") from error
 
 
 BATCHES = ". Variables are tensors that hold many states at once: "
@@ -68,13 +67,13 @@ HINTS = {
 }
 
 
-def line_of(error: Exception, users: Sequence[Callable]) -> str:
+def line_in(users: Sequence[Callable], error: Exception) -> str:
     """The innermost line of the files that the user's functions stand in; else the line of their definition."""
     codes = [inspect.unwrap(f).__code__ for f in users if hasattr(inspect.unwrap(f), "__code__")]
     files = {code.co_filename for code in codes}
-    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    lines = [line for line in lines if line[0] in files] or [(c.co_filename, c.co_firstlineno) for c in codes[:1]]
-    return f" ({lines[-1][0]}, line {lines[-1][1]})" if lines else ""
+    defined = [f"{code.co_filename}, line {code.co_firstlineno}" for code in codes]
+    where = line_of(error, lambda name: name in files) or next(iter(defined), None)
+    return f" ({where})" if where else ""
 
 
 def call(title: str, function: Callable, *views: View) -> Any:

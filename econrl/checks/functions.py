@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.check_trial import Trial, attempt, call
+from econrl.checks.trial import Trial, attempt, call
 from econrl.errors import SpecError
 from econrl.mdp import MDP
 from econrl.variables import Slot

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.check_trial import Trial, attempt
+from econrl.checks.trial import Trial, attempt
 from econrl.diagnose import describe, show
 from econrl.errors import SpecError
-from econrl.mdp import is_bound
-from econrl.variables import Budget, MarkovChain, Slot, flatten
+from econrl.variables import Budget, MarkovChain, Slot, flatten, is_bound
 
 PERIODS, PATHS = 180, 32  # of the simulations that ask for a finite value
 LEVELS = (-7.0, -3.0, 0.0, 3.0, 7.0)  # u of the constant policies: shares of 0.1, 5, 50, 95 and 99.9 per cent
