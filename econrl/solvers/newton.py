@@ -16,13 +16,14 @@ from econrl.bellman import bellman_residual, lookahead
 from econrl.errors import SolveError
 from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals
 from econrl.expectation import Quadrature
+from econrl.forms import BOTH, FREE, HIGH, LOW, forms_of
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.simulate import go_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.ddpg import DDPG
 from econrl.solvers.gauss_newton import GaussNewton, Parameters
-from econrl.solvers.polish import BOTH, FREE, HIGH, LOW, PeriodFunction, PolishedPolicy, PolishedValue, forms_of
+from econrl.solvers.polish import PeriodFunction, PolishedPolicy, PolishedValue
 from econrl.solvers.start import units_of
 
 Function = Callable[[Tensor], Tensor]
