@@ -62,6 +62,21 @@ class Forms:
             parts.append(part)
         return torch.cat(parts, dim=-1)
 
+    def outward(self, z: Tensor, distance: float) -> Tensor:
+        """The direction (..., A) out of the feasible set for each z on its bound: 1, -1, or 0 for those off it."""
+        parts = []
+        for v, columns, form in self._parts():
+            z_k = z[..., columns]
+            if form == FREE:
+                part = torch.zeros_like(z_k)
+            elif logarithmic(v, form):
+                part = (z_k >= -distance).to(z)
+            else:
+                part = -(z_k <= distance).to(z)
+                part = part + (z_k >= 1 - distance).to(z) if two_bounds(v) else part
+            parts.append(part)
+        return torch.cat(parts, dim=-1)
+
     def shares(self, z: Tensor) -> Tensor:
         """Shares (..., A) at any z."""
         return self.within(self.project(z))

@@ -6,8 +6,11 @@ from econrl.solvers.ddpg import DDPG
 from econrl.solvers.newton import Newton
 from econrl.solvers.pathwise import Pathwise
 from econrl.solvers.perturbation import Perturbation
+from econrl.solvers.time_iteration import TimeIteration
 from econrl.solvers.vi import VI
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (Auto, Perturbation, VI, DDPG, Pathwise, Newton)}
+METHODS: dict[str, type[Method]] = {
+    cls.name: cls for cls in (Auto, Perturbation, VI, TimeIteration, DDPG, Pathwise, Newton)
+}
 
-__all__ = ["DDPG", "METHODS", "VI", "Auto", "Method", "Newton", "Pathwise", "Perturbation"]
+__all__ = ["DDPG", "METHODS", "VI", "Auto", "Method", "Newton", "Pathwise", "Perturbation", "TimeIteration"]
