@@ -15,7 +15,7 @@ from econrl.mdp import MDP
 from econrl.simulate import ergodic_states
 
 COARSE = 256  # points in all of the grid for the rough policy
-BEYOND = 1.5  # how far the grid reaches outside the domain, over how far a simulation was seen to
+BEYOND = 2.5  # how far the grid reaches outside the domain, over how far a simulation was seen to
 
 
 def fitted(mdp: MDP, policy: StateFunction, description: dict[str, Any], margin: float, space: bool) -> dict[str, Any]:
