@@ -6,11 +6,12 @@ from econrl.solvers.ddpg import DDPG
 from econrl.solvers.newton import Newton
 from econrl.solvers.pathwise import Pathwise
 from econrl.solvers.perturbation import Perturbation
+from econrl.solvers.smolyak import Smolyak
 from econrl.solvers.time_iteration import TimeIteration
 from econrl.solvers.vi import VI
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (Auto, Perturbation, VI, TimeIteration, DDPG, Pathwise, Newton)
+    cls.name: cls for cls in (Auto, Perturbation, VI, TimeIteration, Smolyak, DDPG, Pathwise, Newton)
 }
 
-__all__ = ["DDPG", "METHODS", "VI", "Auto", "Method", "Newton", "Pathwise", "Perturbation", "TimeIteration"]
+__all__ = ["DDPG", "METHODS", "VI", "Auto", "Method", "Newton", "Pathwise", "Perturbation", "Smolyak", "TimeIteration"]

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,8 +15,7 @@ from econrl.interpolation import BASIS, FEWEST
 from econrl.mdp import MDP
 from econrl.solvers.base import Method, require
 
-DEFAULT_POINTS = 4096  # in all, or fewer where
-DEFAULT_WORK = 8_000_000  # would be exceeded: points x nodes x coefficients a query
+DEFAULT_WORK = 8_000_000  # points x nodes x coefficients a query that no default exceeds
 MOST_ON_A_LINE = 200  # more make second derivatives of a value with kinks noisy
 CHUNK = {"cpu": 400_000, "cuda": 8_000_000}  # numbers gathered at once: states x nodes x coefficients a query
 COPIES = 16  # arrays of a chunk's size that second derivatives hold at their peak
@@ -26,8 +25,11 @@ COPIES = 16  # arrays of a chunk's size that second derivatives hold at their pe
 class OnTensorGrid(Method):
     """A method on a tensor grid of the continuous states."""
 
+    most_points: ClassVar[int] = 4096  # by default, in all
+
     points: int | tuple[int, ...] | None = None
-    """Grid points of each continuous state; None: 4,096 in all (fewer if there are many nodes), at most 200 a state."""
+    """Grid points of each continuous state; None: 4,096 in all (1,024 in `time_iteration`; fewer if
+    there are many nodes), at most 200 a state."""
     interpolation: str = "cubic"
     """cubic or linear."""
     spacing: float | tuple[float, ...] | None = None
@@ -66,7 +68,7 @@ class OnTensorGrid(Method):
         if self.points is not None:
             return [int(n) for n in each(self, "points", self.points, d)]
         fewest, taps = FEWEST[self.interpolation], len(BASIS[self.interpolation])
-        total = min(DEFAULT_POINTS, DEFAULT_WORK / (len(mdp.nodes) * taps**d))
+        total = min(self.most_points, DEFAULT_WORK / (len(mdp.nodes) * taps**d))
         each_layer = total / math.prod(len(P) for P in mdp.matrices)
         return [min(max(int(each_layer ** (1 / max(d, 1)) + 1e-9), fewest), MOST_ON_A_LINE)] * d
 

@@ -14,6 +14,7 @@ from econrl.accuracy import HeldOut
 from econrl.bellman import lookahead
 from econrl.errors import SolveError
 from econrl.euler import Structure, action_jacobian, condition, costate, euler_residuals, find_structure
+from econrl.expectation import Quadrature
 from econrl.forms import BOTH, FREE, LOW, Forms, forms_of, two_bounds
 from econrl.functions import StateFunction
 from econrl.grids import CutOffPolicy, GridValue
@@ -33,14 +34,16 @@ Function = Callable[[Tensor], Tensor]
 NUMBERS = {"cpu": 2_000_000, "cuda": 50_000_000}  # held at once in a batch: states x nodes x coefficients a query
 NEWTON_STEPS = 12  # at most, at a point
 ENOUGH, CHORD = 0.03, 0.3  # a residual so many times smaller is solved; an old Jacobian that gains less is renewed
+TRUSTED = 1e-2  # residuals below which one step with the old Jacobian is enough
 ROUNDING = 1e-13  # a residual at which nothing is left to solve
 LENGTHS = (1.0, 0.5, 0.125, 1 / 64)
 LONGEST = 2.0  # of a Newton step in z
 ON_BOUND = 1e-7  # a z this close to its bound is on it
 MEMORY = 20  # former iterates that the next one is extrapolated from
 SKETCH_CHANGE, SKETCH_STEPS, SKETCH_SHARE = 1e-6, 100, 0.2  # of the coarse grid; the share is of the time limit
+SKETCH_NODES = 3  # a shock
 PATIENCE = 60  # iterations without a new smallest change
-FOR_VALUE = 0.1  # of a time limit, kept for the value
+FOR_VALUE = 0.2  # of a time limit, kept for the value
 KRYLOV = 200  # steps of GMRES, at most, for the value
 SAMPLE = 2000  # states that tell which bounds may bind
 
@@ -78,14 +81,16 @@ class Equations:
     def solve(self, s: Tensor, z: Tensor, later: Function, J: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, A) with R = 0, from a guess, by Newton's method; and the Jacobians (B, A, A) used last.
 
-        Those given are tried first: from one iteration to the next they hardly change. Zeros stand for none. A step
-        that does not lower |R| is shortened.
+        Those given are tried first: from one iteration to the next they hardly change, so that one step with them is
+        enough where |R| is small. Zeros stand for none. A step that does not lower |R| is shortened.
         """
         z, J = self.forms.project(z), J.clone()
         R = self.residual(s, z, later)
         size = length(R)
         goal = (ENOUGH * size).clamp(min=ROUNDING)
         old = (J != 0).flatten(1).any(dim=-1)
+        if bool((old & (size < TRUSTED)).all()):
+            return self.forms.project(z + newton_step(J, R)), J
         for _ in range(NEWTON_STEPS):
             rows = ((size > goal) & size.isfinite()).nonzero().flatten()
             if len(rows) == 0:
@@ -270,7 +275,8 @@ class Sketch:
 def sketch(method: Iterated, mdp: MDP, structure: Structure, task: Task, description: dict[str, Any]) -> Sketch:
     """A few iterations on a coarse grid, from the warm start, the perturbation or the best constant shares."""
     start = first_policy(mdp, task)
-    rough = Collocation(method.name, mdp, structure, general_forms(mdp), description, task)
+    few = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
+    rough = Collocation(method.name, few, structure, general_forms(mdp), description, task)
     if task.time_limit is not None:
         rough.deadline = (1 - SKETCH_SHARE) * task.remaining()
     policy = start
@@ -296,7 +302,7 @@ def sketch(method: Iterated, mdp: MDP, structure: Structure, task: Task, descrip
         forms = forms_of(mdp, s, policy(s))
     if all(form == FREE for form in forms):
         mdp = coarsest(task, mdp, structure, policy, s[:: len(s) // 500], method.nodes, method.quadrature)
-    return Sketch(policy, forms, mdp)
+    return Sketch(policy.on(mdp), forms, mdp)
 
 
 def first_policy(mdp: MDP, task: Task) -> StateFunction:
@@ -408,6 +414,7 @@ class TimeIteration(OnTensorGrid):
 
     name: ClassVar[str] = "time_iteration"
     warm: ClassVar[bool] = True
+    most_points: ClassVar[int] = 1024
 
     change: float = 1e-9
     """Largest change of the policy (in shares) at which the iteration ends."""
