@@ -1,5 +1,6 @@
 """The methods: one file, one method."""
 
+from econrl.solvers.adaptive import Adaptive
 from econrl.solvers.auto import Auto
 from econrl.solvers.base import Method
 from econrl.solvers.ddpg import DDPG
@@ -11,7 +12,19 @@ from econrl.solvers.time_iteration import TimeIteration
 from econrl.solvers.vi import VI
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (Auto, Perturbation, VI, TimeIteration, Smolyak, DDPG, Pathwise, Newton)
+    cls.name: cls for cls in (Auto, Perturbation, VI, TimeIteration, Smolyak, Adaptive, DDPG, Pathwise, Newton)
 }
 
-__all__ = ["DDPG", "METHODS", "VI", "Auto", "Method", "Newton", "Pathwise", "Perturbation", "Smolyak", "TimeIteration"]
+__all__ = [
+    "DDPG",
+    "METHODS",
+    "VI",
+    "Adaptive",
+    "Auto",
+    "Method",
+    "Newton",
+    "Pathwise",
+    "Perturbation",
+    "Smolyak",
+    "TimeIteration",
+]

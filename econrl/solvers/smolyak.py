@@ -40,8 +40,9 @@ class Smolyak(Method):
 
     level: int | tuple[int, ...] | None = None
     """Level mu of the grid, or one for each continuous state; None: the highest with at most 500 points, at least 2."""
-    margin: float = 0.5
-    """How far the grid may reach beyond the domain, in widths of it; it reaches as far as the states do."""
+    margin: float = 0.25
+    """How far the grid may reach beyond the domain, in widths of it; it reaches as far as the states do. Every
+    polynomial covers all of the grid, so that reaching far costs accuracy."""
     change: float = 1e-9
     """Largest change of the policy (in shares), and of the value where it is iterated on, at which it ends."""
     every: int = 5
@@ -116,5 +117,5 @@ class Smolyak(Method):
         description = fitted(mdp, rough.policy, wide, self.margin, False)
         it = Collocation(self.name, rough.mdp, structure, rough.forms, description, task)
         if mdp.horizon is None:
-            return time_iteration.iterate(self, it, rough.policy, task, tracker)
+            return time_iteration.iterate(self, it, rough.policy, tracker)
         return time_iteration.recurse(it, rough.policy, task, tracker)

@@ -327,39 +327,62 @@ def general_forms(mdp: MDP) -> list[str]:
     ]
 
 
-def iterate(method: Iterated, it: Collocation, start: Function, task: Task, tracker: Tracker) -> Result:
-    """Time iteration of a stationary model, and the value of the best policy it saw."""
+@dataclass
+class Progress:
+    """How far the iteration has come, and why it ended: `message` is empty where it converged."""
+
+    step: int = 0
+    change: float = math.inf
+    converged: bool = False
+    interrupted: bool = False
+    message: str = ""
+
+
+def converge(method: Iterated, it: Collocation, start: Function, tracker: Tracker, at: Progress) -> None:
+    """Iterate on one grid, from a policy."""
+    task = it.task
     it.deadline = FOR_VALUE * (task.time_limit or 0.0)
-    it.begin(start)
-    step, change, smallest, since = 0, math.inf, math.inf, 0
-    converged, interrupted, message, measured = False, False, "", -1
+    smallest, since, measured = math.inf, 0, -1
+    at.converged = False
     try:
-        while not message:
-            change = it.step()
-            step += 1
-            smallest, since = (change, 0) if change < smallest else (smallest, since + 1)
-            converged = change <= method.change
-            if converged or step % method.every == 0:
-                tracker.measure(step, it.policy, it.value, change=change)
-                measured = step
-            converged |= tracker.converged and measured == step
-            if converged:
-                break
+        it.begin(start)
+        while not at.message:
+            at.change = it.step()
+            at.step += 1
+            smallest, since = (at.change, 0) if at.change < smallest else (smallest, since + 1)
+            at.converged = at.change <= method.change
+            if at.converged or at.step % method.every == 0:
+                tracker.measure(at.step, it.policy, it.value, change=at.change)
+                measured = at.step
+            if at.converged or tracker.converged:
+                at.converged = True
+                return
             if since >= PATIENCE:
-                message = f"the change stopped falling at {smallest:.1e} (asked for: {method.change:.1e})"
-            elif step == task.steps:
-                message = f"stopped after {step} iterations, at a change of {change:.1e}"
+                at.message = f"the change stopped falling at {smallest:.1e} (asked for: {method.change:.1e})"
+            elif at.step == task.steps:
+                at.message = f"stopped after {at.step} iterations, at a change of {at.change:.1e}"
     except OutOfTime:
-        message = f"stopped by the time limit after {step} iterations, at a change of {change:.1e}"
+        at.message = f"stopped by the time limit after {at.step} iterations, at a change of {at.change:.1e}"
     except KeyboardInterrupt:
-        message, interrupted = f"interrupted after {step} iterations", True
-    if measured != step:
-        tracker.measure(step, it.policy, it.value, change=change)
+        at.message, at.interrupted = f"interrupted after {at.step} iterations", True
+    if measured != at.step:
+        tracker.measure(at.step, it.policy, it.value, change=at.change)
+
+
+def outcome(it: Collocation, tracker: Tracker, at: Progress) -> Result:
+    """The best policy seen, and its value on the last grid."""
     assert tracker.best is not None
-    error, at, policy, _ = tracker.best
+    error, step, policy, _ = tracker.best
     it.evaluate(policy.on(it.mdp))
-    tracker.best = error, at, policy, it.value.on(tracker.held_out.mdp)
-    return tracker.result(step, message, converged=converged, interrupted=interrupted)
+    tracker.best = error, step, policy, it.value.on(tracker.held_out.mdp)
+    return tracker.result(at.step, at.message, converged=at.converged, interrupted=at.interrupted)
+
+
+def iterate(method: Iterated, it: Collocation, start: Function, tracker: Tracker) -> Result:
+    """Time iteration of a stationary model, and the value of the best policy it saw."""
+    at = Progress()
+    converge(method, it, start, tracker, at)
+    return outcome(it, tracker, at)
 
 
 def recurse(it: Collocation, start: Function, task: Task, tracker: Tracker) -> Result:
@@ -450,5 +473,5 @@ class TimeIteration(OnTensorGrid):
             description = fitted(mdp, rough.policy, description, self.margin, self.spacing is None)
         it = Collocation(self.name, rough.mdp, structure, rough.forms, description, task)
         if mdp.horizon is None:
-            return iterate(self, it, rough.policy, task, tracker)
+            return iterate(self, it, rough.policy, tracker)
         return recurse(it, rough.policy, task, tracker)
