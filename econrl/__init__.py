@@ -6,7 +6,7 @@ from econrl.model import Model
 from econrl.shocks import Discrete, LogNormal, Normal, Uniform
 from econrl.solution import Solution, load
 from econrl.solve import compare, solve
-from econrl.solvers import DDPG, METHODS, VI, Auto, Newton, Perturbation
+from econrl.solvers import DDPG, METHODS, VI, Adaptive, Auto, Newton, Perturbation, Smolyak, TimeIteration
 from econrl.variables import Action, Budget, MarkovChain, State
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "METHODS",
     "VI",
     "Action",
+    "Adaptive",
     "Auto",
     "Budget",
     "Discrete",
@@ -26,10 +27,12 @@ __all__ = [
     "Normal",
     "Perturbation",
     "SaveError",
+    "Smolyak",
     "Solution",
     "SolveError",
     "SpecError",
     "State",
+    "TimeIteration",
     "Uniform",
     "check",
     "compare",

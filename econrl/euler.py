@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from econrl.bellman import continuation
-from econrl.mdp import MDP, is_bound
-from econrl.variables import Action, Budget
+from econrl.mdp import MDP
+from econrl.variables import Action, Budget, is_bound
 
 Function = Callable[[Tensor], Tensor]
 NEAR_BOUND = 0.01  # shares this close to a bound count as possibly binding

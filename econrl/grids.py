@@ -1,49 +1,71 @@
-"""Policies and value functions on tensor-product grids: continuous states by interpolation, chains and t by index."""
+"""Policies and value functions on grids: continuous states by interpolation, chains and t by index."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from econrl.feasible import SMALLEST_SHARE
+from econrl.forms import Forms
 from econrl.functions import StateFunction
-from econrl.interpolation import Stencil, TensorGrid
+from econrl.interpolation import TensorGrid
 from econrl.mdp import MDP
 from econrl.variables import Budget, is_bound
 
 REACH = 0.25  # how far beyond the grid shares are extrapolated, in widths of it
 
 
+class Grid(Protocol):
+    """What interpolates: functions of x (..., d), many at once, given by their values at the points of a mesh.
+
+    A layer is what an integer selects, and has coefficients of its own.
+    """
+
+    low: list[float]
+    high: list[float]
+
+    @property
+    def size(self) -> int:
+        """Coefficients of one layer."""
+
+    @property
+    def terms(self) -> int:
+        """Numbers that a query touches."""
+
+    def mesh(self) -> Tensor:
+        """The points (N, d)."""
+
+    def fit(self, values: Tensor) -> Tensor:
+        """Coefficients (C, layers size) of the functions with the values (C, layers, N) at the points."""
+
+    def interpolate(self, coefficients: Tensor, x: Tensor, layer: Tensor) -> Tensor:
+        """Values (C, ...) at queries x (..., d) in the layers (...)."""
+
+    def expectation(self, parts: Iterable[tuple[Tensor, Tensor, Tensor]], layers: int) -> Callable[[Tensor], Tensor]:
+        """The map from coefficients (1, layers size) to sum_j w_j f(x_j) (N,), for batches of queries x (n, J, d) with
+        their layers (n, J) and weights w (n, J)."""
+
+
+GRIDS: dict[str, Callable[..., Grid]] = {"tensor": TensorGrid}
+
+
 class GridFunction(StateFunction):
     """`outputs` functions of the state on one grid; its layers are the periods (if any) times the states of all chains.
 
-    low, high, points, spacing have one entry for each continuous column of the state, in the order of `mdp.continuous`.
+    `grid` names an entry of `GRIDS`, and the description is that of its grid; low and high have one entry for each
+    continuous column of the state, in the order of `mdp.continuous`.
     """
 
     coefficients: Tensor
 
-    def __init__(
-        self,
-        mdp: MDP,
-        low: list[float],
-        high: list[float],
-        points: list[int],
-        spacing: list[float],
-        interpolation: str,
-        outputs: int,
-    ):
+    def __init__(self, mdp: MDP, outputs: int, grid: str = "tensor", **description: Any):
         super().__init__(mdp)
-        self.description = {
-            "low": low,
-            "high": high,
-            "points": points,
-            "spacing": spacing,
-            "interpolation": interpolation,
-        }
-        self.grid = TensorGrid(low, high, points, spacing, interpolation, mdp.device, mdp.dtype)
+        self.description = {"grid": grid, **description}
+        self.grid = GRIDS[grid](**description, device=mdp.device, dtype=mdp.dtype)
         self.chain_columns = mdp.chain_columns
         self.chain_sizes = [len(P) for P in mdp.matrices]
         self.layers = math.prod(self.chain_sizes)  # of one period
@@ -75,8 +97,9 @@ class GridFunction(StateFunction):
             layer = layer * n + whole(s[..., column], n)
         return layer
 
-    def stencil(self, s: Tensor) -> Stencil:
-        return self.grid.stencil(s[..., self.mdp.continuous], self.layer(s))
+    def interpolate(self, s: Tensor) -> Tensor:
+        """The functions' values (outputs, ...) at states s (..., S)."""
+        return self.grid.interpolate(self.coefficients, s[..., self.mdp.continuous], self.layer(s))
 
     def fit(self, values: Tensor, period: int = 0) -> None:
         """Take these values (N, outputs) at the states of one period."""
@@ -94,30 +117,52 @@ class GridValue(GridFunction):
     """A value function on a grid: s (..., S) to V (...)."""
 
     def __init__(self, mdp: MDP, **description: Any):
-        super().__init__(mdp, **description, outputs=1)
+        super().__init__(mdp, 1, **description)
 
     def forward(self, s: Tensor) -> Tensor:
-        return self.grid.evaluate(self.coefficients, self.stencil(s))[0]
+        return self.interpolate(s)[0]
 
 
-class GridPolicy(GridFunction):
-    """A policy on a grid: interpolated shares, kept between their bounds, to actions (..., A).
+class NearFunction(GridFunction):
+    """A function that stays what it is a quarter of the grid's width beyond it: extrapolated on and on, a policy would
+    run into a bound."""
 
-    Far beyond the grid, by a quarter of its width, the shares stay what they are there: extrapolated on and on, they
-    would run into a bound.
-    """
-
-    def __init__(self, mdp: MDP, **description: Any):
-        super().__init__(mdp, **description, outputs=mdp.A)
+    def __init__(self, mdp: MDP, outputs: int, **description: Any):
+        super().__init__(mdp, outputs, **description)
         low, high = mdp.tensor(self.grid.low), mdp.tensor(self.grid.high)
         self.edges = low - REACH * (high - low), high + REACH * (high - low)
 
-    def forward(self, s: Tensor) -> Tensor:
+    def interpolate(self, s: Tensor) -> Tensor:
         columns = self.mdp.continuous
         nearest = s.clone()
         nearest[..., columns] = s[..., columns].clamp(*self.edges)
-        y = self.grid.evaluate(self.coefficients, self.stencil(nearest)).movedim(0, -1)
+        return super().interpolate(nearest)
+
+
+class GridPolicy(NearFunction):
+    """A policy on a grid: interpolated shares, kept between their bounds, to actions (..., A)."""
+
+    def __init__(self, mdp: MDP, **description: Any):
+        super().__init__(mdp, mdp.A, **description)
+
+    def forward(self, s: Tensor) -> Tensor:
+        y = self.interpolate(s).movedim(0, -1)
         return self.mdp.from_shares(s, clamp_shares(self.mdp, y))
+
+
+class CutOffPolicy(NearFunction):
+    """A policy on a grid: interpolated z, in the forms of `forms.py`, to actions (..., A) that may sit on a bound."""
+
+    def __init__(self, mdp: MDP, forms: Sequence[str], **description: Any):
+        super().__init__(mdp, mdp.A, **description)
+        self.forms = Forms(mdp, forms)
+
+    def describe(self) -> dict[str, Any]:
+        return {"forms": self.forms.forms, **self.description}
+
+    def forward(self, s: Tensor) -> Tensor:
+        z = self.interpolate(s).movedim(0, -1)
+        return self.mdp.from_shares(s, self.forms.shares(z))
 
 
 def clamp_shares(mdp: MDP, y: Tensor) -> Tensor:

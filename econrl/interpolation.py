@@ -14,7 +14,7 @@ Queries may have any batch shape, and can be differentiated twice by autograd an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,10 +42,6 @@ class Stencil:
     weights: list[Tensor]
     """For each dimension, the weights (taps, ...) of its coefficients."""
 
-    def rows(self, part: slice) -> Stencil:
-        """The stencil of some queries, by their first index."""
-        return Stencil(self.first[part], [w[:, part] for w in self.weights])
-
 
 class TensorGrid:
     """`layers` functions on one grid over [low, high], with `points` and `spacing` for each of d dimensions.
@@ -64,27 +60,35 @@ class TensorGrid:
         high: Sequence[float],
         points: Sequence[int],
         spacing: Sequence[float],
-        kind: str = "cubic",
+        interpolation: str = "cubic",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
     ):
-        if kind not in BASIS:
-            raise MethodError(f"unknown interpolation '{kind}'; there are: {', '.join(BASIS)}")
-        if any(n < FEWEST[kind] for n in points):
-            raise MethodError(f"{kind} interpolation needs {FEWEST[kind]} points or more a dimension: {list(points)}")
+        if interpolation not in BASIS:
+            raise MethodError(f"unknown interpolation '{interpolation}'; there are: {', '.join(BASIS)}")
+        if any(n < FEWEST[interpolation] for n in points):
+            raise MethodError(
+                f"{interpolation} interpolation needs {FEWEST[interpolation]} points or more a dimension: {[*points]}"
+            )
         self.low, self.high, self.points, self.spacing = list(low), list(high), list(points), list(spacing)
-        self.basis = BASIS[kind].to(device, dtype)
+        self.basis = BASIS[interpolation].to(device, dtype)
         self.taps = len(self.basis)
         self.d = len(self.points)
         self.widths = [n + self.taps - 2 for n in self.points]  # coefficients along each dimension
         self.strides = [math.prod(self.widths[i + 1 :]) for i in range(self.d)]
         self.offsets = self._offsets().to(device)
-        self.inverses = [collocation_inverse(n).to(device, dtype) if kind == "cubic" else None for n in self.points]
+        cubic = interpolation == "cubic"
+        self.inverses = [collocation_inverse(n).to(device, dtype) if cubic else None for n in self.points]
 
     @property
     def size(self) -> int:
         """Coefficients of one layer."""
         return math.prod(self.widths)
+
+    @property
+    def terms(self) -> int:
+        """Coefficients that a query touches."""
+        return len(self.offsets)
 
     def _offsets(self) -> Tensor:
         """Positions (taps^d,) of a query's coefficients relative to the first."""
@@ -153,6 +157,20 @@ class TensorGrid:
         for w in stencil.weights:
             block = (block.view(C, self.taps, -1, *batch) * w.unsqueeze(1)).sum(dim=1)
         return block[:, 0]
+
+    def interpolate(self, coefficients: Tensor, x: Tensor, layer: Tensor) -> Tensor:
+        """Values (C, ...) at queries x (..., d) in the layers (...)."""
+        return self.evaluate(coefficients, self.stencil(x, layer))
+
+    def expectation(self, parts: Iterable[tuple[Tensor, Tensor, Tensor]], layers: int) -> Callable[[Tensor], Tensor]:
+        """The map from coefficients (1, layers size) to sum_j w_j f(x_j) (N,), for batches of queries x (n, J, d) with
+        their layers (n, J) and weights w (n, J); the stencils are kept."""
+        kept = [(self.stencil(x, layer), w) for x, layer, w in parts]
+
+        def future(coefficients: Tensor) -> Tensor:
+            return torch.cat([(w * self.evaluate(coefficients, stencil)[0]).sum(dim=-1) for stencil, w in kept])
+
+        return future
 
 
 def collocation_inverse(n: int) -> Tensor:

@@ -13,13 +13,14 @@ from econrl import DDPG, MethodError, Newton, Perturbation, SolveError
 from econrl.certificates import rejected, welfare_loss
 from econrl.euler import condition, costate, find_structure
 from econrl.expectation import Quadrature
+from econrl.forms import BOTH, HIGH, LOW, forms_of
 from econrl.mdp import MDP
 from econrl.models import IRBC, BrockMirman, BufferStock, LifeCycle, LinearQuadratic, StochasticGrowth
 from econrl.simulate import living_states
 from econrl.solvers import auto, newton
 from econrl.solvers.ddpg import improve
 from econrl.solvers.gauss_newton import GaussNewton
-from econrl.solvers.polish import BOTH, HIGH, LOW, PolishedPolicy, forms_of
+from econrl.solvers.polish import PolishedPolicy
 
 SMALL = Newton(hidden=(8,), paths=50)
 

@@ -1,13 +1,30 @@
 """The methods: one file, one method."""
 
+from econrl.solvers.adaptive import Adaptive
 from econrl.solvers.auto import Auto
 from econrl.solvers.base import Method
 from econrl.solvers.ddpg import DDPG
 from econrl.solvers.newton import Newton
 from econrl.solvers.pathwise import Pathwise
 from econrl.solvers.perturbation import Perturbation
+from econrl.solvers.smolyak import Smolyak
+from econrl.solvers.time_iteration import TimeIteration
 from econrl.solvers.vi import VI
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (Auto, Perturbation, VI, DDPG, Pathwise, Newton)}
+METHODS: dict[str, type[Method]] = {
+    cls.name: cls for cls in (Auto, Perturbation, VI, TimeIteration, Smolyak, Adaptive, DDPG, Pathwise, Newton)
+}
 
-__all__ = ["DDPG", "METHODS", "VI", "Auto", "Method", "Newton", "Pathwise", "Perturbation"]
+__all__ = [
+    "DDPG",
+    "METHODS",
+    "VI",
+    "Adaptive",
+    "Auto",
+    "Method",
+    "Newton",
+    "Pathwise",
+    "Perturbation",
+    "Smolyak",
+    "TimeIteration",
+]

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from econrl.functions import StateFunction
 from econrl.grids import GridPolicy
 from econrl.interpolation import FEWEST
 from econrl.mdp import MDP
 from econrl.simulate import ergodic_states
 
 COARSE = 256  # points in all of the grid for the rough policy
-BEYOND = 1.5  # how far the grid reaches outside the domain, over how far a simulation was seen to
+BEYOND = 2.5  # how far the grid reaches outside the domain, over how far a simulation was seen to
 
 
-def fitted(mdp: MDP, policy: GridPolicy, description: dict[str, Any], margin: float, space: bool) -> dict[str, Any]:
+def fitted(mdp: MDP, policy: StateFunction, description: dict[str, Any], margin: float, space: bool) -> dict[str, Any]:
     """The grid's description, fitted to where the states go under `policy`; with `space`, its points too."""
     low, high, median = visited_range(mdp, policy, margin)
     wide = {**description, "low": low.tolist(), "high": high.tolist()}
@@ -36,7 +37,7 @@ def coarse_points(description: dict[str, Any]) -> list[int]:
     return [min(n, most) for most in points]
 
 
-def visited_range(mdp: MDP, policy: GridPolicy, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+def visited_range(mdp: MDP, policy: StateFunction, margin: float) -> tuple[Tensor, Tensor, Tensor]:
     """The least and the largest continuous states to cover, and the median of a simulation.
 
     They cover the domain, the states that follow it and those that a simulation visits, and outside the domain half as

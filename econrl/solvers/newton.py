@@ -16,13 +16,14 @@ from econrl.bellman import lookahead
 from econrl.errors import SolveError
 from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals
 from econrl.expectation import Quadrature
+from econrl.forms import BOTH, FREE, HIGH, LOW, forms_of
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.simulate import go_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.ddpg import DDPG
 from econrl.solvers.gauss_newton import GaussNewton, Parameters
-from econrl.solvers.polish import BOTH, FREE, HIGH, LOW, PeriodFunction, PolishedPolicy, PolishedValue, forms_of
+from econrl.solvers.polish import PeriodFunction, PolishedPolicy, PolishedValue
 from econrl.solvers.start import units_of
 
 Function = Callable[[Tensor], Tensor]
@@ -149,7 +150,9 @@ class Polish:
         hidden = method.hidden if mdp.horizon is None else method.hidden[:1]
         forms = forms_of(mdp, s, policy(s))
         smooth = all(form == FREE for form in forms)
-        self.mdp = self.coarsest(mdp, task, policy, s[:500]) if smooth else mdp
+        self.mdp = mdp
+        if smooth and self.structure.exists:
+            self.mdp = coarsest(task, mdp, self.structure, policy, s[:500], method.nodes, method.quadrature)
         self.policy = PolishedPolicy(mdp, hidden, forms).to(mdp.device, mdp.dtype)
         units = asdict(units_of(value(s)))
         self.value = PolishedValue(mdp, hidden, units).to(mdp.device, mdp.dtype)
@@ -223,22 +226,6 @@ class Polish:
             self.s = go_on(mdp, reached, self.generator)
         s = torch.cat([*visited, self.box(from_box)])
         return s[torch.randperm(len(s), generator=self.generator, device=s.device)]
-
-    @torch.no_grad()
-    def coarsest(self, mdp: MDP, task: Task, policy: StateFunction, s: Tensor) -> MDP:
-        """The model with as few quadrature nodes as change the residuals at s by at most the method's `quadrature`."""
-        if not self.structure.exists:
-            return mdp
-        finest = MDP(task.model, mdp.device, mdp.dtype, FINER)
-        reference = euler_residuals(finest, self.structure, policy, s)
-        for nodes in NODES:
-            if nodes >= self.method.nodes:
-                break
-            coarse = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=nodes))
-            gap = (euler_residuals(coarse, self.structure, policy, s) - reference).abs().mean()
-            if gap <= self.method.quadrature:
-                return coarse
-        return mdp
 
     # A stationary model
 
@@ -364,6 +351,24 @@ class Polish:
         with torch.no_grad():
             v = lookahead(self.mdp, self.value, s, self.policy(s))
         imitate(self.value, t, s, self.value.units.raw(v).unsqueeze(-1), self.chunk)
+
+
+@torch.no_grad()
+def coarsest(
+    task: Task, mdp: MDP, structure: Structure, policy: Function, s: Tensor, most: int, tolerance: float
+) -> MDP:
+    """The model with as few quadrature nodes, at most `most` a shock, as change the residuals at s by at most
+    `tolerance` in the mean."""
+    finest = MDP(task.model, mdp.device, mdp.dtype, FINER)
+    reference = euler_residuals(finest, structure, policy, s)
+    for nodes in NODES:
+        if nodes >= most:
+            break
+        coarse = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=nodes))
+        gap = (euler_residuals(coarse, structure, policy, s) - reference).abs().mean()
+        if gap <= tolerance:
+            return coarse
+    return mdp
 
 
 def without_multipliers(structure: Structure, forms: list[str], mdp: MDP) -> Structure:

@@ -10,14 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from econrl.euler import near_bounds, project_on_simplex
+from econrl.forms import Forms
 from econrl.functions import StateFunction
-from econrl.mdp import MDP, is_bound
+from econrl.mdp import MDP
 from econrl.networks import Features, Units
-from econrl.variables import Budget
-
-MAY_BIND = 2e-3  # share of states next to a bound from which on it may bind
-FREE, LOW, HIGH, BOTH = "free", "low", "high", "both"
 
 
 class SmoothNetwork(nn.Module):
@@ -72,11 +68,7 @@ class PeriodFunction(StateFunction):
 
 
 class PolishedPolicy(PeriodFunction):
-    """pi(s). An action whose bounds never bind has log-odds for outputs, as an actor has.
-
-    One whose bound may bind stays on it exactly: the share is that of a smooth function, cut off at the bound. So a
-    kink costs no accuracy, since beyond it the function may go on as it likes.
-    """
+    """pi(s), in the forms of `forms.py`: log-odds where no bound ever binds, else cut off at the bound."""
 
     def __init__(self, mdp: MDP, hidden: Sequence[int], forms: Sequence[str]):
         super().__init__(mdp, hidden, mdp.A)
@@ -85,60 +77,16 @@ class PolishedPolicy(PeriodFunction):
     def describe(self) -> dict[str, Any]:
         return {"hidden": self.hidden, "forms": self.forms}
 
-    def output(self, s: Tensor, z: Tensor) -> Tensor:
-        return self.mdp.from_shares(s, self.shares(z))
+    @property
+    def cut_off(self) -> Forms:
+        return Forms(self.mdp, self.forms)
 
-    def shares(self, z: Tensor) -> Tensor:
-        """Shares (..., A) from z: e^z cut off at the bound that may bind; z itself where both may, or for a budget."""
-        parts, free = [], self.mdp.squash(z)
-        for v, slot, form in zip(self.mdp.action_variables, self.mdp.action_slots, self.forms, strict=True):
-            z_k = z[..., slot.start : slot.stop]
-            if form == FREE:
-                part = free[..., slot.start : slot.stop]
-            elif isinstance(v, Budget):
-                rest = 1 - z_k.sum(dim=-1, keepdim=True)
-                part = project_on_simplex(torch.cat([z_k, rest], dim=-1))[..., :-1]
-            elif not (is_bound(v.low) and is_bound(v.high)):
-                part = z_k.clamp(min=0)
-            elif form == BOTH:
-                part = z_k.clamp(0, 1)
-            else:
-                part = z_k.exp().clamp(max=1)
-                part = part if form == HIGH else 1 - part
-            parts.append(part)
-        return torch.cat(parts, dim=-1)
+    def output(self, s: Tensor, z: Tensor) -> Tensor:
+        return self.mdp.from_shares(s, self.cut_off.shares(z))
 
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
         """z (..., A) that give the actions a (..., A), as nearly as may be."""
-        y = self.mdp.shares(s, a)
-        free = self.mdp.unsquash(y).clamp(-LARGEST_Z, LARGEST_Z)
-        parts = []
-        for v, slot, form in zip(self.mdp.action_variables, self.mdp.action_slots, self.forms, strict=True):
-            y_k = y[..., slot.start : slot.stop]
-            logarithmic = form in (LOW, HIGH) and not isinstance(v, Budget) and is_bound(v.low) and is_bound(v.high)
-            if form == FREE:
-                y_k = free[..., slot.start : slot.stop]
-            elif logarithmic:
-                y_k = (y_k if form == HIGH else 1 - y_k).clamp(min=SMALLEST).log()
-            parts.append(y_k)
-        return torch.cat(parts, dim=-1)
-
-
-LARGEST_Z, SMALLEST = 12.0, 1e-6
-
-
-def forms_of(mdp: MDP, s: Tensor, a: Tensor) -> list[str]:
-    """Which bounds of each action variable may bind, from the actions a (B, A) of a rough policy at s (B, S)."""
-    low, high = near_bounds(mdp, mdp.shares(s, a))
-    forms = []
-    for slot in mdp.action_slots:
-        at_low, at_high = (
-            float(near[:, slot.start : slot.stop].any(dim=-1).double().mean()) > MAY_BIND for near in (low, high)
-        )
-        forms.append(
-            {(False, False): FREE, (True, False): LOW, (False, True): HIGH, (True, True): BOTH}[at_low, at_high]
-        )
-    return forms
+        return self.cut_off.outputs_for(s, a)
 
 
 class PolishedValue(PeriodFunction):

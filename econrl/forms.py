@@ -1,0 +1,122 @@
+"""Policies that sit on their bounds exactly: shares that are smooth functions, cut off at the bounds that may bind.
+
+A kink of the policy then costs an approximation nothing, since beyond the bound the function may go on as it likes.
+With z what is approximated, and y the shares of `mdp.py`:
+
+    free    y = squash(z)        no bound ever binds
+    high    y = min(e^z, 1)      for an action between two bounds, the upper of which may bind
+    low     y = 1 - min(e^z, 1)  the lower
+    both    y = z cut off at 0 and at 1
+    else    y = z cut off at 0 where one bound alone is finite; its projection on {y >= 0, sum y <= 1} for a budget
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from econrl.euler import near_bounds, project_on_simplex
+from econrl.mdp import MDP
+from econrl.variables import Action, Budget, is_bound
+
+MAY_BIND = 2e-3  # share of states next to a bound from which on it may bind
+FREE, LOW, HIGH, BOTH = "free", "low", "high", "both"
+LARGEST_Z, SMALLEST = 12.0, 1e-6
+
+
+class Forms:
+    """The form of each action variable, and the way from z (..., A) to shares and back."""
+
+    def __init__(self, mdp: MDP, forms: Sequence[str]):
+        self.mdp, self.forms = mdp, list(forms)
+
+    def _parts(self) -> list[tuple[Action | Budget, slice, str]]:
+        slots = [slice(slot.start, slot.stop) for slot in self.mdp.action_slots]
+        return list(zip(self.mdp.action_variables, slots, self.forms, strict=True))
+
+    def project(self, z: Tensor) -> Tensor:
+        """The nearest z that is not beyond a bound."""
+        parts = []
+        for v, columns, form in self._parts():
+            z_k = z[..., columns]
+            if form == FREE:
+                part = z_k
+            elif isinstance(v, Budget):
+                part = project_on_budget(z_k)
+            elif not two_bounds(v):
+                part = z_k.clamp(min=0)
+            else:
+                part = z_k.clamp(0, 1) if form == BOTH else z_k.clamp(max=0)
+            parts.append(part)
+        return torch.cat(parts, dim=-1)
+
+    def within(self, z: Tensor) -> Tensor:
+        """Shares at a z that is not beyond a bound; differentiable up to the bound."""
+        parts, free = [], self.mdp.squash(z)
+        for v, columns, form in self._parts():
+            part = free[..., columns] if form == FREE else z[..., columns]
+            if logarithmic(v, form):
+                part = part.exp() if form == HIGH else 1 - part.exp()
+            parts.append(part)
+        return torch.cat(parts, dim=-1)
+
+    def outward(self, z: Tensor, distance: float) -> Tensor:
+        """The direction (..., A) out of the feasible set for each z on its bound: 1, -1, or 0 for those off it."""
+        parts = []
+        for v, columns, form in self._parts():
+            z_k = z[..., columns]
+            if form == FREE:
+                part = torch.zeros_like(z_k)
+            elif logarithmic(v, form):
+                part = (z_k >= -distance).to(z)
+            else:
+                part = -(z_k <= distance).to(z)
+                part = part + (z_k >= 1 - distance).to(z) if two_bounds(v) else part
+            parts.append(part)
+        return torch.cat(parts, dim=-1)
+
+    def shares(self, z: Tensor) -> Tensor:
+        """Shares (..., A) at any z."""
+        return self.within(self.project(z))
+
+    def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
+        """z (..., A) that give the actions a (..., A), as nearly as may be."""
+        y = self.mdp.shares(s, a)
+        free = self.mdp.unsquash(y).clamp(-LARGEST_Z, LARGEST_Z)
+        parts = []
+        for v, columns, form in self._parts():
+            part = free[..., columns] if form == FREE else y[..., columns]
+            if logarithmic(v, form):
+                part = (part if form == HIGH else 1 - part).clamp(min=SMALLEST).log()
+            parts.append(part)
+        return torch.cat(parts, dim=-1)
+
+
+def two_bounds(v: Action | Budget) -> bool:
+    return isinstance(v, Action) and is_bound(v.low) and is_bound(v.high)
+
+
+def logarithmic(v: Action | Budget, form: str) -> bool:
+    return form in (LOW, HIGH) and two_bounds(v)
+
+
+def project_on_budget(z: Tensor) -> Tensor:
+    """The point of {y >= 0, sum y <= 1} nearest to z (..., n)."""
+    cut = z.clamp(min=0)
+    return torch.where(cut.sum(dim=-1, keepdim=True) > 1, project_on_simplex(z), cut)
+
+
+def forms_of(mdp: MDP, s: Tensor, a: Tensor) -> list[str]:
+    """Which bounds of each action variable may bind, from the actions a (B, A) of a rough policy at s (B, S)."""
+    low, high = near_bounds(mdp, mdp.shares(s, a))
+    forms = []
+    for slot in mdp.action_slots:
+        at_low, at_high = (
+            float(near[:, slot.start : slot.stop].any(dim=-1).double().mean()) > MAY_BIND for near in (low, high)
+        )
+        forms.append(
+            {(False, False): FREE, (True, False): LOW, (False, True): HIGH, (True, True): BOTH}[at_low, at_high]
+        )
+    return forms

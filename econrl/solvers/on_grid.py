@@ -1,0 +1,113 @@
+"""What the methods on dense grids share: how the grid is described, and whether it fits into memory."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from econrl.errors import MethodError, SolveError
+from econrl.interpolation import BASIS, FEWEST
+from econrl.mdp import MDP
+from econrl.solvers.base import Method, require
+
+DEFAULT_WORK = 8_000_000  # points x nodes x coefficients a query that no default exceeds
+MOST_ON_A_LINE = 200  # more make second derivatives of a value with kinks noisy
+CHUNK = {"cpu": 400_000, "cuda": 8_000_000}  # numbers gathered at once: states x nodes x coefficients a query
+COPIES = 16  # arrays of a chunk's size that second derivatives hold at their peak
+
+
+@dataclass(frozen=True)
+class OnTensorGrid(Method):
+    """A method on a tensor grid of the continuous states."""
+
+    most_points: ClassVar[int] = 4096  # by default, in all
+
+    points: int | tuple[int, ...] | None = None
+    """Grid points of each continuous state; None: 4,096 in all (1,024 in `time_iteration`; fewer if
+    there are many nodes), at most 200 a state."""
+    interpolation: str = "cubic"
+    """cubic or linear."""
+    spacing: float | tuple[float, ...] | None = None
+    """0 is uniform, kappa > 0 is e^kappa times as dense at the low end of a state as at its high end; None: such that
+    a third of the points lie below the median of a simulation."""
+    margin: float = 0.5
+    """How far the grid may reach beyond the domain, in widths of it; it reaches as far as the states do."""
+    nodes: int = 9
+    """Quadrature nodes a shock: many, for a bound may bind at some of them."""
+    memory_limit: float | None = None
+    """Bytes that the solver may use; None: half of what is free."""
+
+    def __post_init__(self) -> None:
+        require(self, "nodes", self.nodes >= 1, "at least 1")
+        require(self, "margin", self.margin >= 0, "at least 0")
+        require(self, "interpolation", self.interpolation in BASIS, " or ".join(BASIS))
+
+    @property
+    def krylov(self) -> int:
+        """Steps of GMRES at most in each policy evaluation."""
+        raise NotImplementedError
+
+    def describe_grid(self, mdp: MDP) -> dict[str, Any]:
+        """The description of `GridValue` and `GridPolicy`."""
+        columns = mdp.continuous
+        return {
+            "low": mdp.low[columns].tolist(),
+            "high": mdp.high[columns].tolist(),
+            "points": self.points_of(mdp),
+            "spacing": [float(kappa) for kappa in each(self, "spacing", self.spacing or 0.0, len(columns))],
+            "interpolation": self.interpolation,
+        }
+
+    def points_of(self, mdp: MDP) -> list[int]:
+        d = len(mdp.continuous)
+        if self.points is not None:
+            return [int(n) for n in each(self, "points", self.points, d)]
+        fewest, taps = FEWEST[self.interpolation], len(BASIS[self.interpolation])
+        total = min(self.most_points, DEFAULT_WORK / (len(mdp.nodes) * taps**d))
+        each_layer = total / math.prod(len(P) for P in mdp.matrices)
+        return [min(max(int(each_layer ** (1 / max(d, 1)) + 1e-9), fewest), MOST_ON_A_LINE)] * d
+
+    def check_memory(self, mdp: MDP) -> None:
+        """Raise SolveError, before anything is allocated, where the grid would not fit."""
+        points = self.points_of(mdp)
+        states = math.prod(points) * math.prod(len(P) for P in mdp.matrices)
+        needed = self.memory(mdp, points)
+        limit = self.memory_limit if self.memory_limit is not None else 0.5 * free_memory(mdp.device)
+        if needed > limit:
+            raise SolveError(
+                f"{self.name} on {type(mdp.model).__name__} needs about {needed:.3g} bytes for {states:,} grid points "
+                f"({' x '.join(map(str, points))}) and {len(mdp.nodes):,} shock nodes, and may use {limit:.3g}. "
+                "Reduce `points` (or `nodes`, or the number of states), raise `memory_limit`, or take another method"
+            )
+
+    def memory(self, mdp: MDP, points: Sequence[int]) -> float:
+        """Bytes needed at the peak, predicted."""
+        taps, d = len(BASIS.get(self.interpolation, BASIS["cubic"])), len(points)
+        layers = math.prod(len(P) for P in mdp.matrices)
+        states, queries = layers * math.prod(points), layers * math.prod(points) * len(mdp.nodes)
+        functions = 3 * (mdp.horizon or 1) * layers * math.prod(n + taps - 2 for n in points) * (1 + mdp.A)
+        vectors = states * (4 * mdp.S + 8 * mdp.A + 8)
+        evaluation = queries * (3 + d * taps + 2 * mdp.S) + states * self.krylov if mdp.horizon is None else 0
+        chunk = COPIES * max(CHUNK.get(mdp.device.type, CHUNK["cpu"]), len(mdp.nodes) * taps**d)
+        return 8.0 * (functions + vectors + evaluation + chunk)
+
+
+def each(method: Method, name: str, setting: Any, d: int) -> list[Any]:
+    """A setting that is one number, or one for each of d continuous states."""
+    values = list(setting) if isinstance(setting, Sequence) else [setting] * d
+    if len(values) != d:
+        raise MethodError(f"{method.name}: `{name}` has {len(values)} entries, and the model has {d} continuous states")
+    return values
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that are free on the device."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return float(os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE"))
