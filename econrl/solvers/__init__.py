@@ -3,11 +3,12 @@
 from econrl.solvers.auto import Auto
 from econrl.solvers.base import Method
 from econrl.solvers.ddpg import DDPG
+from econrl.solvers.egm import EGM
 from econrl.solvers.newton import Newton
 from econrl.solvers.pathwise import Pathwise
 from econrl.solvers.perturbation import Perturbation
 from econrl.solvers.vi import VI
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (Auto, Perturbation, VI, DDPG, Pathwise, Newton)}
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (Auto, Perturbation, EGM, VI, DDPG, Pathwise, Newton)}
 
-__all__ = ["DDPG", "METHODS", "VI", "Auto", "Method", "Newton", "Pathwise", "Perturbation"]
+__all__ = ["DDPG", "EGM", "METHODS", "VI", "Auto", "Method", "Newton", "Pathwise", "Perturbation"]
