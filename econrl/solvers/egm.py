@@ -24,8 +24,10 @@ from econrl.variables import Action
 
 PROBES, SAME = 64, 1e-9  # states at which a spec is looked at, and the relative difference that counts as none
 SCAN = 400  # amounts kept that are tried out to see how far the grid must reach
+SMALLEST = 1e-300  # marginal value of what is kept that counts as none
 LEAST = 1e-10  # of what there is to spend: the smallest amount spent
 NEWTON_STEPS, EXACT = 80, 1e-14  # at most, for the inverse of marginal utility; the last step's size in logarithms
+BEYOND = 2.0  # cells beyond the grid of an exogenous state to which the policy is extrapolated
 DENSE = 4.0  # spacing of the grid near a borrowing limit: e^4 times as dense there as at its far end
 
 
@@ -50,8 +52,8 @@ class EGM(Method):
 
     name: ClassVar[str] = "egm"
 
-    points: int = 400
-    """Grid points of what is kept."""
+    points: int | None = None
+    """Grid points of what is kept; None: 400 where it may be limited, so that policies have kinks, else 100."""
     exogenous: int = 15
     """Grid points of each exogenous continuous state."""
     margin: float = 0.5
@@ -64,8 +66,9 @@ class EGM(Method):
     """Iterations from one measurement of the error to the next."""
 
     def __post_init__(self) -> None:
-        for name, least in (("points", 5), ("exogenous", 4), ("nodes", 1), ("every", 1)):
+        for name, least in (("exogenous", 4), ("nodes", 1), ("every", 1)):
             require(self, name, getattr(self, name) >= least, f"at least {least}")
+        require(self, "points", self.points is None or self.points >= 5, "at least 5")
         require(self, "margin", self.margin >= 0, "at least 0")
         require(self, "change", self.change > 0, "positive")
 
@@ -138,7 +141,8 @@ def why_not(mdp: MDP, x: int, kept: bool) -> str | None:
 def marginal_utility(mdp: MDP, s: Tensor, c: Tensor, kept: bool) -> tuple[Tensor, Tensor]:
     """u_c and u_cc (...) at c (...)."""
     slope = torch.func.grad(lambda c: mdp.reward(s, action(mdp, s, c, kept)).sum())
-    return torch.func.jvp(slope, (c,), (torch.ones_like(c),))
+    first, second, *_ = torch.func.jvp(slope, (c,), (torch.ones_like(c),))
+    return first, second
 
 
 def spent_at(mdp: MDP, s: Tensor, mu: Tensor, c: Tensor, most: float, kept: bool) -> Tensor:
@@ -167,7 +171,7 @@ def spent_at(mdp: MDP, s: Tensor, mu: Tensor, c: Tensor, most: float, kept: bool
 
 class EndogenousPolicy(StateFunction):
     """c(M, z) by cubic Hermite interpolation between the points of each z's own endogenous grid; c = M below it where
-    `limited`. Between the points of z: four-point Lagrange interpolation, with z no farther out than its grid.
+    `limited`. Between the points of z: four-point Lagrange interpolation, and two cells beyond them.
 
     The rows of the tables are the periods, times the states of all chains, times the points of z.
     """
@@ -192,7 +196,9 @@ class EndogenousPolicy(StateFunction):
         self.description["exogenous"] = exogenous
         self.kept, self.limited, self.low, self.high = kept, limited, low, high
         self.z_columns = [column for column in mdp.continuous if column != x]
-        self.chains = [slot.start for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if v in mdp.chains]
+        self.chains = [
+            slot.start for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if v in mdp.chains
+        ]
         self.sizes = [len(P) for P in mdp.matrices]
         self.layers, self.exogenous = math.prod(self.sizes), exogenous
         self.each = exogenous ** len(self.z_columns)  # rows of a layer
@@ -234,7 +240,8 @@ class EndogenousPolicy(StateFunction):
             row = row * n + s[..., column].detach().round().long().clamp(0, n - 1)
         rows, weights = row.unsqueeze(-1), torch.ones_like(s[..., :1])
         for column, low, high in zip(self.z_columns, self.low, self.high, strict=True):
-            position = ((s[..., column] - low) / (high - low)).clamp(0, 1) * (self.exogenous - 1)
+            position = (s[..., column] - low) / (high - low) * (self.exogenous - 1)
+            position = position.clamp(-BEYOND, self.exogenous - 1 + BEYOND)
             first = (torch.nan_to_num(position.detach()).floor().long() - 1).clamp(0, self.exogenous - 4)
             taps = torch.arange(4, device=s.device)
             rows = (rows * self.exogenous + first.unsqueeze(-1)).unsqueeze(-1) + taps
@@ -263,7 +270,7 @@ class EndogenousPolicy(StateFunction):
         # Horner's form of the cubic with values a, b and slopes da, db; beyond the ends along the tangent.
         c = a + inside * (da + inside * (3 * (b - a) - 2 * da - db + inside * (2 * (a - b) + da + db)))
         c = c + torch.where(t < 0, t * da, torch.where(t > 1, (t - 1) * db, 0.0))
-        return torch.where(M < gather(self.M, rows * n), M, c) if self.limited else c
+        return torch.where(gather(self.M, rows * n) > M, M, c) if self.limited else c
 
     def cell(self, M: Tensor, rows: Tensor) -> Tensor:
         """The last i, at most n - 2, with M_i <= M on its row, by bisection."""
@@ -297,10 +304,13 @@ def lagrange(t: Tensor) -> Tensor:
 
 
 def slopes(M: Tensor, c: Tensor) -> Tensor:
-    """dc/dM (rows, n) of the parabola through each point and its two neighbours."""
+    """dc/dM (rows, n) of the parabola through each point and its neighbours, limited so that c(M) increases between
+    points that do (Fritsch and Carlson 1980): next to a kink a cubic would swing, and the next grid with it."""
     h, rise = M.diff(dim=-1), c.diff(dim=-1) / M.diff(dim=-1)
     inner = (h[:, :-1] * rise[:, 1:] + h[:, 1:] * rise[:, :-1]) / (h[:, :-1] + h[:, 1:])
-    return torch.cat([2 * rise[:, :1] - inner[:, :1], inner, 2 * rise[:, -1:] - inner[:, -1:]], dim=-1)
+    free = torch.cat([2 * rise[:, :1] - inner[:, :1], inner, 2 * rise[:, -1:] - inner[:, -1:]], dim=-1)
+    smaller = torch.cat([rise[:, :1], torch.minimum(rise[:, :-1], rise[:, 1:]), rise[:, -1:]], dim=-1)
+    return torch.minimum(free, 3 * smaller).clamp(min=0)
 
 
 # The iteration
@@ -329,13 +339,18 @@ class Backwards:
         self.least, self.most = mdp.low - below, mdp.high + room
         z = [column for column in mdp.continuous if column != x]
         z_low, z_high = self.reach_of(z)
-        description = {"low": z_low, "high": z_high, "exogenous": method.exogenous}
-        self.policy = EndogenousPolicy(mdp, x, kept, True, method.points, **description)
+
+        def policy(limited: bool, points: int) -> EndogenousPolicy:
+            return EndogenousPolicy(mdp, x, kept, limited, points, z_low, z_high, method.exogenous)
+
+        self.policy = policy(True, 2)  # for its rows
         w_low, w_high = self.useful()
         limited = w_low == 0
-        self.policy = EndogenousPolicy(mdp, x, kept, limited, method.points, **description)
-        axis = TensorGrid([w_low], [w_high], [method.points], [DENSE if limited else 0.0], "linear", mdp.device, mdp.dtype)
-        self.w = axis.axis(0)
+        points = method.points or (400 if limited else 100)
+        self.policy = policy(limited, points)
+        spacing = [DENSE if limited else 0.0]
+        self.w = TensorGrid([w_low], [w_high], [points], spacing, "linear", mdp.device, mdp.dtype).axis(0)
+        self.most_spent = 1e3 * w_high
         self.iteration: Iteration | None = None
 
     def reach_of(self, z: list[int]) -> tuple[list[float], list[float]]:
@@ -348,15 +363,17 @@ class Backwards:
         high = torch.minimum(mdp.high + 1.5 * (high - mdp.high).clamp(min=0), self.most)
         return low[z].tolist(), high[z].tolist()
 
-    def rows_at(self, x: Tensor | float, period: int) -> Tensor:
-        return self.policy.states(float(x), period)
+    def rows(self, period: int) -> Tensor:
+        """A state (R, S) for each row, with the largest x: what can be spent there is enough for most w."""
+        return self.policy.states(float(self.mdp.high[self.x]), period)
 
     def useful(self) -> tuple[float, float]:
         """The amounts kept from which the next state can lie in the widened domain; none is more than M there."""
         low, high = [], []
         for period in range(self.mdp.horizon or 1):
-            s = self.rows_at(self.most[self.x], period)
-            w = torch.linspace(0, 1, SCAN, dtype=s.dtype, device=s.device) * interval(self.mdp, s)[1].max()
+            s = self.rows(period)
+            richest = self.with_x(s, self.most[self.x])
+            w = torch.linspace(0, 1, SCAN, dtype=s.dtype, device=s.device) * interval(self.mdp, richest)[1].max()
             reached = self.reached(s, w)[..., self.x].transpose(0, 1).flatten(1)  # (SCAN, rows J)
             enough = (reached >= self.least[self.x]).any(dim=-1).nonzero()
             little = (reached <= self.most[self.x]).any(dim=-1).nonzero()
@@ -376,8 +393,8 @@ class Backwards:
     def future(self, period: int = 0) -> Future:
         """Where each row and w leads to, and what M' is worth there."""
         mdp, x = self.mdp, self.x
-        s = self.rows_at(mdp.high[x], period)
-        reached, speed = torch.func.jvp(lambda w: self.reached(s, w), (self.w,), (torch.ones_like(self.w),))
+        s = self.rows(period)
+        reached, speed, *_ = torch.func.jvp(lambda w: self.reached(s, w), (self.w,), (torch.ones_like(self.w),))
         a = action(mdp, s.unsqueeze(1), interval(mdp, s)[1].unsqueeze(1) - self.w, self.kept)
         beta = mdp.discount(s[:, None, None], a.unsqueeze(2), mdp.nodes)
         weight = (mdp.weights(s).expand(len(s), -1).unsqueeze(1) * beta) * speed[..., x]
@@ -392,13 +409,13 @@ class Backwards:
 
     def step(self, future: Future, guess: Tensor, period: int = 0) -> Tensor:
         """One step back: what is spent (R, n) where w is kept; the policy of `period` takes it."""
-        s = self.rows_at(self.mdp.high[self.x], period).unsqueeze(1)
+        s = self.rows(period).unsqueeze(1)
         c = self.policy.spent(future.M, future.place)
         then = torch.where(future.over, 1.0, marginal_utility(self.mdp, future.s, c, self.kept)[0])
         mu = (future.worth * then).sum(dim=-1)
-        most = 1e3 * float(self.w[-1])
-        # Where nothing is worth keeping all is spent, whatever there is.
-        spent = spent_at(self.mdp, s.expand(*mu.shape, -1), mu.clamp(min=1e-300), guess, most, self.kept)
+        # Where nothing is worth keeping, more is spent than there is: so all of it.
+        mu = mu.clamp(min=SMALLEST)
+        spent = spent_at(self.mdp, s.expand(*mu.shape, -1), mu, guess, self.most_spent, self.kept)
         M = self.w + spent
         if not (M.isfinite().all() and (M.diff(dim=-1) > 0).all()):
             raise SolveError(
@@ -409,15 +426,24 @@ class Backwards:
         return spent
 
     def begin(self) -> Tensor:
-        """Start from the policy that keeps the state where it is on average, as near as may be; a guess of c (R, n)."""
-        s = self.rows_at(self.mdp.high[self.x], 0)
+        """Start from the policy that keeps the state where it is on average, as near as may be; where the limit may
+        bind, from the one that spends all. A guess of c (R, n)."""
+        if self.policy.limited:
+            self.policy.fit(*self.all_is_spent())
+            return self.policy.c.clone()
+        s = self.rows(0)
         after = (self.mdp.weights(s).unsqueeze(-2) * self.reached(s, self.w)[..., self.x]).sum(dim=-1)  # (R, n)
-        M = torch.stack([interval(self.mdp, self.at_x(s, x))[1] for x in after.T], dim=-1)
+        M = torch.stack([interval(self.mdp, self.with_x(s, x))[1] for x in after.T], dim=-1)
         c = torch.minimum((M - self.w).clamp(min=0), 0.95 * M).maximum(0.02 * M)
         self.policy.fit(M, c)
         return c.clamp(min=1e-6)
 
-    def at_x(self, s: Tensor, x: Tensor) -> Tensor:
+    def all_is_spent(self) -> tuple[Tensor, Tensor]:
+        """M and c (R, n) of a grid that begins beyond all that there is."""
+        M = (self.most_spent + self.w).expand(self.policy.rows, -1)
+        return M, M
+
+    def with_x(self, s: Tensor, x: Tensor) -> Tensor:
         s = s.clone()
         s[:, self.x] = x
         return s
@@ -464,14 +490,15 @@ def iterate(solver: Backwards, task: Task, tracker: Tracker) -> Result:
     except KeyboardInterrupt:
         message = f"interrupted after {step} iterations"
     if converged:
-        return Result(solver.policy, solver.evaluate(), tracker.log, step, True)
+        assert solver.iteration is not None
+        return Result(solver.policy, solver.iteration.value, tracker.log, step, True)
     return tracker.result(step, message, converged=False)
 
 
 def recurse(solver: Backwards, task: Task, tracker: Tracker) -> Result:
     """Backward induction of a life cycle."""
     assert solver.mdp.horizon is not None
-    guess = solver.w.clamp(min=1e-3 * float(solver.w[-1])).expand(solver.policy.rows, -1)
+    _, guess = solver.all_is_spent()
     for t in reversed(range(solver.mdp.horizon)):
         guess = solver.step(solver.future(t), guess, t)
     tracker.measure(solver.mdp.horizon, solver.policy, solver.evaluate())
