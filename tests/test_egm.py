@@ -74,7 +74,7 @@ def test_brock_mirman_whether_consumption_or_capital_is_chosen(model):
 
 
 def test_growth_with_a_persistent_state():
-    result = solve(StochasticGrowth(), EGM(points=40, change=1e-7))
+    result = solve(StochasticGrowth(), EGM(points=30, exogenous=9, change=1e-7))
     found = errors(StochasticGrowth(), result)
     assert found.loc[("ergodic", "euler"), "mean"] < -5.5  # the change over one minus the rate of convergence, 0.95
     assert found.loc[("box", "euler"), "max"] < -5
@@ -87,14 +87,14 @@ def test_buffer_stock_keeps_its_kink_and_agrees_with_value_iteration():
     assert found.loc[("ergodic", "euler"), "mean"] < -4.5
     assert found.loc[("ergodic", "euler"), "max"] < -3
     mdp, s = box(model)
-    fine = VI(points=200, nodes=5).run(mdp, Task(model, torch.device("cpu")))
+    fine = VI(points=150, nodes=5).run(mdp, Task(model, torch.device("cpu")))
     assert ((result.policy(s) - fine.policy(s)) / s).abs().max() < 0.005  # what value iteration is off at the kink
-    assert (result.policy(s) - fine.policy(s)).abs().mean() < 2e-4
+    assert (result.policy(s) - fine.policy(s)).abs().mean() < 5e-4
     kink = float(result.policy.M[0, 0])
     below = torch.tensor([[0.5 * kink], [kink * (1 - 1e-12)]], dtype=torch.float64)
     assert (result.policy(below) == below).all()
     above = torch.tensor([[1.01 * kink]], dtype=torch.float64)
-    assert float(result.policy(above)) < 1.005 * kink
+    assert float(result.policy(above)) < 1.008 * kink
 
 
 def test_a_life_cycle_ends_with_nothing_left_and_agrees_with_value_iteration():
@@ -104,7 +104,7 @@ def test_a_life_cycle_ends_with_nothing_left_and_agrees_with_value_iteration():
     last = torch.cat([s[:, :1], torch.full_like(s[:, 1:], 7.0)], dim=-1)
     assert (result.policy(last) == last[:, :1]).all()
     assert errors(model, result, nodes=5).loc[("ergodic", "euler"), "mean"] < -4.5
-    fine = VI(points=200, nodes=5).run(mdp, Task(model, torch.device("cpu")))
+    fine = VI(points=150, nodes=5).run(mdp, Task(model, torch.device("cpu")))
     assert ((result.policy(s) - fine.policy(s)) / s[:, :1]).abs().max() < 0.005
     assert ((result.value(s) - fine.value(s)) / fine.value(s)).abs().max() < 1e-3
 
@@ -173,7 +173,7 @@ def test_a_markov_chain_and_a_debt_limit():
     found = errors(model, result)
     assert found.loc[("box", "euler"), "mean"] < -5
     mdp, s = box(model)
-    fine = VI(points=60).run(mdp, Task(model, torch.device("cpu")))
+    fine = VI(points=40).run(mdp, Task(model, torch.device("cpu")))
     assert (result.policy(s) - fine.policy(s)).abs().max() < 0.005
     kink = float(result.policy.M[0, 0])
     poor = torch.tensor([[(0.9 * kink - 1.05) / model.R, 0.0]], dtype=torch.float64)

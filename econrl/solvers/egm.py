@@ -26,7 +26,7 @@ PROBES, SAME = 64, 1e-9  # states at which a spec is looked at, and the relative
 SCAN = 400  # amounts kept that are tried out to see how far the grid must reach
 SMALLEST = 1e-300  # marginal value of what is kept that counts as none
 LEAST = 1e-10  # of what there is to spend: the smallest amount spent
-NEWTON_STEPS, EXACT = 80, 1e-14  # at most, for the inverse of marginal utility; the last step's size in logarithms
+NEWTON_STEPS, EXACT = 80, 1e-12  # at most, for the inverse of marginal utility; the last step's size in logarithms
 BEYOND = 2.0  # cells beyond the grid of an exogenous state to which the policy is extrapolated
 DENSE = 4.0  # spacing of the grid near a borrowing limit: e^4 times as dense there as at its far end
 
