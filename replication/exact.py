@@ -15,6 +15,7 @@ from econrl.errors import EconrlError
 from econrl.mdp import MDP
 from econrl.simulate import ergodic_states
 
+ROUNDING = 1e-16  # errors that are smaller are drawn here
 POINTS = 2000  # states on a simulation of the exact policy
 
 
@@ -40,20 +41,20 @@ def run(model: econrl.Model, key: Row) -> Row:
 
 def draw(results: pd.DataFrame, panels: str, xlabel: str, name: str, title: Callable[[object], str]) -> None:
     """Mean (lines) and largest errors (dots) against the number of states, a panel for each value of a column."""
-    values = list(dict.fromkeys(results[panels]))
+    values, methods = (list(dict.fromkeys(results[column])) for column in (panels, "method"))
     figure = Figure(figsize=(4.4 * len(values), 3.8), layout="constrained")
     for panel, value in zip(figure.subplots(1, len(values), sharey=True, squeeze=False)[0], values, strict=True):
         chosen = results[results[panels] == value].dropna(subset=["mean"])
-        for i, (method, rows) in enumerate(chosen.groupby("method")):
-            worst = rows.groupby("states")[["mean", "max"]].max()
+        for i, method in enumerate(methods):
+            worst = chosen[chosen["method"] == method].groupby("states")[["mean", "max"]].max().clip(lower=ROUNDING)
             panel.semilogy(worst.index, worst["mean"], "o-", color=f"C{i}", label=f"{method}, mean")
             panel.semilogy(worst.index, worst["max"], "^:", color=f"C{i}", alpha=0.6, label=f"{method}, largest")
-        panel.set_xticks(sorted(set(chosen["states"])))
+        panel.set_xticks(sorted(set(results["states"])))
         panel.set_title(title(value), fontsize="medium")
         panel.set_xlabel(xlabel)
         panel.set_ylabel("policy error, relative" if value == values[0] else "")
         panel.grid(alpha=0.3)
-        panel.legend(frameon=False, fontsize="small")
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize="small")
     figure.savefig(OUT / f"{name}.png", dpi=150)
 
 

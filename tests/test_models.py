@@ -399,3 +399,12 @@ class TwoIncomes(StochasticGrowth):
 def test_what_cannot_be_copied_is_refused(one, reason):
     with pytest.raises(SpecError, match=rf"Copies of {type(one).__name__}: .*{reason}"):
         Copies(one=one)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_perturbation_does_not_mind_that_states_are_mixed(seed):
+    """To first order the policy is that of one copy; levels and logarithms of capital differ by the second order."""
+    one, mixed = (econrl.solve(m, "perturbation") for m in (StochasticGrowth(), copies(StochasticGrowth(), 2, seed)))
+    s = 0.3 * mixed.mdp.sample_box(50, torch.Generator().manual_seed(0))
+    exact = one.policy(members(mixed.model, mixed.mdp, s)).squeeze(-1)
+    assert ((mixed.policy(s) - exact) / exact).abs().max() < 2e-3
