@@ -47,7 +47,9 @@ def draw(results: pd.DataFrame, panels: str, xlabel: str, name: str, title: Call
         chosen = results[results[panels] == value].dropna(subset=["mean"])
         for i, method in enumerate(methods):
             worst = chosen[chosen["method"] == method].groupby("states")[["mean", "max"]].max().clip(lower=ROUNDING)
-            panel.semilogy(worst.index, worst["mean"], "o-", color=f"C{i}", label=f"{method}, mean")
+            panel.semilogy(
+                worst.index, worst["mean"], "o-", color=f"C{i}", linewidth=len(methods) - i, label=f"{method}, mean"
+            )
             panel.semilogy(worst.index, worst["max"], "^:", color=f"C{i}", alpha=0.6, label=f"{method}, largest")
         panel.set_xticks(sorted(set(results["states"])))
         panel.set_title(title(value), fontsize="medium")

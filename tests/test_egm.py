@@ -292,6 +292,11 @@ def test_a_value_that_is_not_concave_is_an_error():
         solve(Kinked())
 
 
+def test_a_grid_that_does_not_fit_is_refused():
+    with pytest.raises(SolveError, match=r"next states.*Reduce `points`"):
+        solve(StochasticGrowth(), EGM(points=10**7))
+
+
 def test_steps_are_kept_and_the_message_says_so():
     short = solve(BrockMirman(), steps=2)
     assert (short.steps, short.converged) == (2, False)

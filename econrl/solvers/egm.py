@@ -19,7 +19,7 @@ from econrl.interpolation import TensorGrid
 from econrl.mdp import MDP, is_bound
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.fit_grid import fitted
-from econrl.solvers.vi import VI, Iteration
+from econrl.solvers.vi import VI, Iteration, free_memory
 from econrl.variables import Action
 
 PROBES, SAME = 64, 1e-9  # states at which a spec is looked at, and the relative difference that counts as none
@@ -347,11 +347,21 @@ class Backwards:
         w_low, w_high = self.useful()
         limited = w_low == 0
         points = method.points or (400 if limited else 100)
+        self.check_memory(self.policy.rows * points * len(mdp.nodes), 4 ** len(z))
         self.policy = policy(limited, points)
         spacing = [DENSE if limited else 0.0]
         self.w = TensorGrid([w_low], [w_high], [points], spacing, "linear", mdp.device, mdp.dtype).axis(0)
         self.most_spent = 1e3 * w_high
         self.iteration: Iteration | None = None
+
+    def check_memory(self, queries: int, taps: int) -> None:
+        """Raise SolveError, before it is allocated, where what a step needs would not fit into half of the memory."""
+        needed, limit = 8.0 * queries * (2 * self.mdp.S + 8 + 10 * taps), 0.5 * free_memory(self.mdp.device)
+        if needed > limit:
+            raise SolveError(
+                f"egm on {type(self.mdp.model).__name__} needs about {needed:.3g} bytes for {queries:,} next states, "
+                f"and may use {limit:.3g}. Reduce `points`, `exogenous` or `nodes`, or take another method"
+            )
 
     def reach_of(self, z: list[int]) -> tuple[list[float], list[float]]:
         """How far exogenous states go in one period from their domain, within the margin; half as far again."""
