@@ -189,6 +189,8 @@ def to_json(value: Any) -> Any:
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Model):
+        return {"model": type(value).__name__, "parameters": parameters_json(value)}
     if dataclasses.is_dataclass(value) or not isinstance(value, dict):
         raise SaveError(f"a parameter of type {type(value).__name__} cannot be saved; use numbers, strings or arrays")
     return {"dict": {k: to_json(v) for k, v in value.items()}}
@@ -201,4 +203,15 @@ def from_json(value: Any) -> Any:
         return torch.tensor(value["array"], dtype=torch.float64)
     if "list" in value:
         return tuple(from_json(v) for v in value["list"])
+    if "model" in value:
+        return part(value)
     return {k: from_json(v) for k, v in value["dict"].items()}
+
+
+def part(value: dict[str, Any]) -> Model:
+    """A model that is a parameter of another; its equations are tested with those of the whole."""
+    parameters = {name: from_json(v) for name, v in value["parameters"].items()}
+    for cls in subclasses(Model):
+        if cls.__name__ == value["model"] and set(parameters) == {f.name for f in dataclasses.fields(cls) if f.init}:
+            return cls(**parameters)
+    raise SaveError(f"a model '{value['model']}' with parameters {', '.join(parameters)} is not known here")

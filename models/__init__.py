@@ -2,20 +2,26 @@
 
 from econrl.models.brock_mirman import BrockMirman
 from econrl.models.buffer_stock import BufferStock
+from econrl.models.copies import Copies
+from econrl.models.firms import Firms
 from econrl.models.growth import StochasticGrowth
 from econrl.models.investment import Investment
 from econrl.models.irbc import IRBC
 from econrl.models.life_cycle import LifeCycle
 from econrl.models.linear_quadratic import LinearQuadratic
+from econrl.models.long_plosser import LongPlosser
 from econrl.models.portfolio import Portfolio
 
 __all__ = [
     "IRBC",
     "BrockMirman",
     "BufferStock",
+    "Copies",
+    "Firms",
     "Investment",
     "LifeCycle",
     "LinearQuadratic",
+    "LongPlosser",
     "Portfolio",
     "StochasticGrowth",
 ]

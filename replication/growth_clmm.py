@@ -46,7 +46,7 @@ def main() -> None:
         {"method": f"complete polynomials, degree {d} (published)", "mean": mean, "max": largest}
         for d, (mean, largest) in PUBLISHED.items()
     ]
-    for method in ("perturbation", "vi", "ddpg", "auto"):
+    for method in ("perturbation", "egm", "vi", "ddpg", "auto"):
         solution = econrl.solve(StochasticGrowth(), method, time_limit=seconds, progress=False)
         mean, largest = errors(solution)
         rows.append({"method": f"econrl {method}", "seconds": solution.info["seconds"], "mean": mean, "max": largest})

@@ -1,16 +1,35 @@
 """The zoo: closed forms solve their models, steady states stay where they are, calibrations are the published ones."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
+import econrl
+from econrl import MarkovChain, SaveError, SpecError
 from econrl.bellman import bellman_residual, lookahead
 from econrl.checks import check
+from econrl.euler import euler_residuals, find_structure
 from econrl.expectation import Quadrature
+from econrl.find import find_model, make_model
 from econrl.mdp import MDP
-from econrl.models import BrockMirman, BufferStock, Investment, LifeCycle, LinearQuadratic, Portfolio, StochasticGrowth
+from econrl.models import (
+    BrockMirman,
+    BufferStock,
+    Copies,
+    Firms,
+    Investment,
+    LifeCycle,
+    LinearQuadratic,
+    LongPlosser,
+    Portfolio,
+    StochasticGrowth,
+)
+from econrl.models.copies import copies, rotation
+from econrl.settings import read_settings
+from econrl.variables import flatten
 
 HAYASHI = {"theta": 1.0, "rho": 0.0, "productivity": 1.01}
 # Values are integrated exactly: a value linear or quadratic in the shock takes three nodes, and a discrete shock is its
@@ -223,3 +242,169 @@ ZOO = [BrockMirman, BufferStock, StochasticGrowth, Investment, LifeCycle, Linear
 @pytest.mark.parametrize("cls", ZOO)
 def test_every_model_passes_its_own_check_without_a_warning(cls):
     assert check(cls()) == []
+
+
+# Models of any dimension
+
+MANY = [
+    LongPlosser(n=2),
+    LongPlosser(n=4, beta=0.9, leisure=0.5, hours=2.0, sigma=0.2, seed=3),
+    Firms(n=3, eta=0.0, theta=1.0, rho=0.0),
+    Copies(one=BrockMirman(), n=3),
+    Copies(one=BrockMirman(), n=3, rotate=0),
+    Copies(one=Portfolio(n=2), n=2, rotate=1),  # a budget, a bound that reads another action, a discrete shock
+]
+
+
+@pytest.mark.parametrize("model", MANY, ids=lambda model: f"{type(model).__name__}-{model.n}")
+def test_closed_forms_of_many_states(model):
+    mdp, s = on_box(model, 100)
+    residual = bellman_residual(mdp, mdp.exact_policy, mdp.exact_value, s) / mdp.exact_value(s).abs().mean()
+    assert residual.abs().max() < 1e-12
+    euler = euler_residuals(mdp, find_structure(mdp), mdp.exact_policy, s)
+    assert euler.abs().max() < (1e-8 if "w0" in vars(mdp.actions(mdp.exact_policy(s))) else 1e-10)  # weights: optimised
+
+
+@pytest.mark.parametrize("model", [Firms, Copies])
+def test_every_model_of_any_size_passes_its_own_check(model):
+    assert check(model()) == []
+    assert check(model(n=6)) == []
+
+
+@pytest.mark.parametrize("n", [2, 6])
+def test_long_plosser_passes_its_check(n):
+    assert check(LongPlosser(n=n)) == []
+
+
+def test_long_plosser_uses_all_of_each_good_and_rests_at_output_one():
+    model = LongPlosser(n=3)
+    assert model.b + model.a.sum(axis=1) == pytest.approx(np.ones(3))
+    mdp, s = on_box(model, 5)
+    a = mdp.exact_policy(s)
+    share = mdp.model.consumption(mdp.state(s), mdp.actions(a)) / s
+    np.testing.assert_allclose(share, np.broadcast_to(model.theta / model.g, (5, 3)), rtol=1e-12)
+    steady = model.steady_state()
+    at = {name: torch.as_tensor(value) for name, value in steady.items()}
+    s, a = flatten(mdp.state_slots, at), flatten(mdp.action_slots, at)
+    torch.testing.assert_close(mdp.transition(s, a, torch.zeros(3, dtype=torch.float64)), s, rtol=1e-13, atol=0)
+    torch.testing.assert_close(mdp.exact_policy(s), a, rtol=1e-13, atol=0)
+
+
+def test_firms_that_do_not_share_a_market_are_investment_and_others_are_not():
+    generator = torch.Generator().manual_seed(0)
+    alone, market = MDP(Firms(n=3, eta=0.0)), MDP(Firms(n=3, eta=0.5))
+    one = MDP(alone.model.firm)
+    s = alone.sample_box(20, generator)
+    a = alone.act(s, torch.randn(20, 3, generator=generator, dtype=torch.float64))
+    each = torch.stack([s[:, :3], s[:, 3:]], dim=-1)  # (20, 3, 2)
+    torch.testing.assert_close(alone.reward(s, a), one.reward(each, a.unsqueeze(-1)).sum(-1), rtol=1e-13, atol=1e-14)
+    e = torch.tensor([0.01, -0.02, 0.03, 0.005], dtype=torch.float64)
+    reached = one.transition(each, a.unsqueeze(-1), (e[:3] + e[3]).unsqueeze(-1))
+    torch.testing.assert_close(alone.transition(s, a, e), torch.cat([reached[..., 0], reached[..., 1]], dim=-1))
+    assert one.model.sigma**2 == pytest.approx(alone.model.sigma**2 + alone.model.sigma_common**2)
+    # What capital of one firm is worth to another: nothing without the common market, less than nothing in it.
+    for mdp, coupled in ((alone, False), (market, True)):
+        slope = lambda s, mdp=mdp: torch.func.grad(lambda s: mdp.reward(s, a).sum())(s)[:, 0]  # noqa: E731
+        across = torch.func.jvp(slope, (s,), (torch.eye(6, dtype=torch.float64)[1].expand_as(s),))[1]
+        assert (across < -1e-3).all() if coupled else (across == 0).all()
+
+
+def test_the_market_of_firms_is_at_rest_at_capital_one():
+    for eta in (0.0, 0.5, 1.0):
+        mdp = MDP(Firms(n=2, eta=eta))
+        s = torch.tensor([[1.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+        a = torch.full((1, 2), mdp.model.delta, dtype=torch.float64)
+        quiet = MDP(mdp.model.replace(sigma=0.0, sigma_common=0.0))
+        residual = euler_residuals(quiet, find_structure(mdp), lambda s, a=a: a.expand(len(s), 2), s)
+        assert residual.abs().max() < 1e-14
+
+
+# Copies
+
+
+def members(model, mdp, s):
+    """The states (B, n, S) of each copy."""
+    view = model.state(mdp.state(s))
+    return flatten(MDP(model.one).state_slots, vars(view))
+
+
+@pytest.mark.parametrize("rotate", [None, 0])
+@pytest.mark.parametrize("one", [BrockMirman(), StochasticGrowth(), Investment()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_copies_do_what_each_of_them_does(one, n, rotate):
+    model, single = Copies(one=one, n=n, rotate=rotate), MDP(one)
+    mdp, generator = MDP(model), torch.Generator().manual_seed(0)
+    s = mdp.sample_box(20, generator)
+    a = mdp.act(s, torch.randn(20, n, generator=generator, dtype=torch.float64))
+    e = mdp.sample_shocks(s, generator)
+    each = members(model, mdp, s)
+    torch.testing.assert_close(mdp.reward(s, a), single.reward(each, a.unsqueeze(-1)).sum(-1))
+    reached = members(model, mdp, mdp.transition(s, a, e))
+    torch.testing.assert_close(reached, single.transition(each, a.unsqueeze(-1), e.unsqueeze(-1)))
+    torch.testing.assert_close(mdp.shares(s, a), single.shares(each, a.unsqueeze(-1)).squeeze(-1))
+    assert float(mdp.discount(s, a, e)) == one.beta
+    if rotate is None:
+        assert ((each >= single.low) & (each <= single.high)).all()
+
+
+def test_a_rotation_mixes_all_copies_and_keeps_kinds_apart():
+    model = Copies(one=BrockMirman(), n=4, rotate=0)
+    mdp = MDP(model)
+    s = mdp.sample_box(1, torch.Generator().manual_seed(0))
+    slope = torch.func.jacrev(lambda s: members(model, mdp, s))(s)[0, :, :, 0]  # (4 copies, 2 states, 8 mixed)
+    assert (slope[:, 0, :4].abs() > 1e-6).all()
+    assert (slope[:, 1, 4:].abs() > 1e-6).all()
+    assert (slope[:, 0, 4:] == 0).all()
+    assert (slope[:, 1, :4] == 0).all()
+    Q = rotation(4, 0, torch.float64, torch.device("cpu"))
+    torch.testing.assert_close(Q @ Q.T, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-14)
+    assert (rotation(4, 1, torch.float64, torch.device("cpu")) != Q).all()
+
+
+def test_copies_take_their_optimum_from_a_solution_of_one(tmp_path):
+    one = StochasticGrowth()
+    solution = econrl.solve(one, "perturbation")
+    folder = solution.save(tmp_path / "one")
+    mdp = MDP(copies(one, 2, rotate=0, solution=folder))
+    s = mdp.sample_box(10, torch.Generator().manual_seed(0))
+    each = members(mdp.model, mdp, s)
+    torch.testing.assert_close(mdp.exact_policy(s), solution.policy(each).squeeze(-1))
+    torch.testing.assert_close(mdp.exact_value(s), solution.value(each).sum(-1))
+    with pytest.raises(SaveError, match="other parameters"):
+        MDP(copies(one.replace(gamma=3.0), 2, solution=folder)).exact_policy(s)
+
+
+def test_copies_are_saved_replaced_and_set_like_any_model(tmp_path):
+    model = copies(StochasticGrowth(gamma=3.0), 2, rotate=0)
+    solution = econrl.solve(model, "perturbation")
+    solution.save(tmp_path / "two")
+    again = econrl.load(tmp_path / "two")
+    assert again.model == model
+    assert solution.policy_table().equals(again.policy_table())
+    assert model.replace(n=4).n == 4
+    assert check(make_model(find_model("copies"), read_settings(Copies, "Copies", ["n=10"], SpecError))) == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoIncomes(StochasticGrowth):
+    """Growth with a Markov chain that does nothing."""
+
+    def states(self):
+        return *super().states(), MarkovChain("y", (0.5, 1.5), [[0.5, 0.5], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("one", "reason"), [(LifeCycle(), "horizon"), (BufferStock(), "constant beta"), (TwoIncomes(), "Markov chain")]
+)
+def test_what_cannot_be_copied_is_refused(one, reason):
+    with pytest.raises(SpecError, match=rf"Copies of {type(one).__name__}: .*{reason}"):
+        Copies(one=one)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_perturbation_does_not_mind_that_states_are_mixed(seed):
+    """To first order the policy is that of one copy; levels and logarithms of capital differ by the second order."""
+    one, mixed = (econrl.solve(m, "perturbation") for m in (StochasticGrowth(), copies(StochasticGrowth(), 2, seed)))
+    s = 0.3 * mixed.mdp.sample_box(50, torch.Generator().manual_seed(0))
+    exact = one.policy(members(mixed.model, mixed.mdp, s)).squeeze(-1)
+    assert ((mixed.policy(s) - exact) / exact).abs().max() < 2e-3

@@ -4,6 +4,7 @@ from econrl.solvers.adaptive import Adaptive
 from econrl.solvers.auto import Auto
 from econrl.solvers.base import Method
 from econrl.solvers.ddpg import DDPG
+from econrl.solvers.egm import EGM
 from econrl.solvers.newton import Newton
 from econrl.solvers.pathwise import Pathwise
 from econrl.solvers.perturbation import Perturbation
@@ -12,11 +13,12 @@ from econrl.solvers.time_iteration import TimeIteration
 from econrl.solvers.vi import VI
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (Auto, Perturbation, VI, TimeIteration, Smolyak, Adaptive, DDPG, Pathwise, Newton)
+    cls.name: cls for cls in (Auto, Perturbation, EGM, TimeIteration, VI, Smolyak, Adaptive, DDPG, Pathwise, Newton)
 }
 
 __all__ = [
     "DDPG",
+    "EGM",
     "METHODS",
     "VI",
     "Adaptive",

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from econrl.bellman import lookahead
 from econrl.diagnose import describe, first_fault
 from econrl.errors import SolveError
+from econrl.functions import Function
 from econrl.grids import GridValue
 from econrl.mdp import MDP
 
@@ -75,6 +77,19 @@ def evaluation(name: str, mdp: MDP, value: GridValue, s: Tensor, a: Tensor, chun
 
     future = value.grid.expectation(parts(), value.layers)
     return Evaluation(torch.cat(rewards), lambda v: value.grid.fit(v.view(1, value.layers, -1)), future)
+
+
+@torch.no_grad()
+def evaluate(name: str, mdp: MDP, value: GridValue, policy: Function, steps: int, chunk: int) -> None:
+    """Put the value of a policy on a grid: by at most `steps` steps of GMRES, or period after period in a life cycle."""
+    if mdp.horizon is None:
+        s = value.states()
+        equation = evaluation(name, mdp, value, s, policy(s), chunk)
+        value.fit(equation.solve(torch.zeros_like(s[:, 0]), steps).unsqueeze(-1))
+        return
+    for t in reversed(range(mdp.horizon)):
+        v = [lookahead(mdp, value, s, policy(s)) for s in value.states(t).split(chunk)]
+        value.fit(torch.cat(v).unsqueeze(-1), t)
 
 
 def explain(name: str, mdp: MDP, s: Tensor, a: Tensor) -> str:

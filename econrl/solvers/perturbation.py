@@ -200,7 +200,8 @@ def linearise(mdp: MDP, steady: SteadyState) -> tuple[LinearPolicy, QuadraticVal
     beta = mdp.discount(s, a, e)
     A, B, Q, R, N = (x.detach().cpu().numpy() for x in (beta.sqrt() * f_s, beta.sqrt() * f_a, -H_ss, -H_aa, -H_sa))
     try:
-        P = -torch.as_tensor(solve_discrete_are(A, B, Q, R, s=N)).to(s)
+        # Balancing, scipy's default, gave 1e17 for a P of size one on copies with mixed states.
+        P = -torch.as_tensor(solve_discrete_are(A, B, Q, R, s=N, balanced=False)).to(s)
     except (ValueError, np.linalg.LinAlgError) as error:
         raise SolveError(
             f"perturbation: the Riccati equation of {type(mdp.model).__name__} has no stabilising solution at its "

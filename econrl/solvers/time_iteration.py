@@ -21,7 +21,7 @@ from econrl.grids import CutOffPolicy, GridValue
 from econrl.mdp import MDP
 from econrl.simulate import ergodic_states
 from econrl.solvers.base import Result, Task, Tracker, require
-from econrl.solvers.evaluation import evaluation, explain
+from econrl.solvers.evaluation import evaluate, explain
 from econrl.solvers.fit_grid import coarse_points, fitted
 from econrl.solvers.newton import coarsest
 from econrl.solvers.on_grid import OnTensorGrid
@@ -236,14 +236,6 @@ class Collocation:
             v = [lookahead(self.mdp, self.value, s, self.policy(s)) for s in self.s.split(self.chunk)]
             self.value.fit(torch.cat(v).unsqueeze(-1), t)
 
-    @torch.no_grad()
-    def evaluate(self, policy: StateFunction) -> None:
-        """Put the value of a policy on the grid."""
-        s = self.value.states()
-        equation = evaluation(self.name, self.mdp, self.value, s, policy(s), self.chunk)
-        v = equation.solve(torch.zeros_like(s[:, 0]), KRYLOV)
-        self.value.fit(v.unsqueeze(-1))
-
 
 class Iterated(Protocol):
     """What the iteration reads of a method's settings, whatever the grid."""
@@ -373,7 +365,7 @@ def outcome(it: Collocation, tracker: Tracker, at: Progress) -> Result:
     """The best policy seen, and its value on the last grid."""
     assert tracker.best is not None
     error, step, policy, _ = tracker.best
-    it.evaluate(policy.on(it.mdp))
+    evaluate(it.name, it.mdp, it.value, policy.on(it.mdp), KRYLOV, it.chunk)
     tracker.best = error, step, policy, it.value.on(tracker.held_out.mdp)
     return tracker.result(at.step, at.message, converged=at.converged, interrupted=at.interrupted)
 
