@@ -496,8 +496,8 @@ def iterate(solver: Backwards, task: Task, tracker: Tracker) -> Result:
     except KeyboardInterrupt:
         message = f"interrupted after {step} iterations"
     if converged:
-        assert solver.iteration is not None
-        return Result(solver.policy, solver.iteration.value, tracker.log, step, True)
+        assert solver.value is not None
+        return Result(solver.policy, solver.value, tracker.log, step, True)
     return tracker.result(step, message, converged=False)
 
 

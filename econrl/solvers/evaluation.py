@@ -81,7 +81,7 @@ def evaluation(name: str, mdp: MDP, value: GridValue, s: Tensor, a: Tensor, chun
 
 @torch.no_grad()
 def evaluate(name: str, mdp: MDP, value: GridValue, policy: Function, steps: int, chunk: int) -> None:
-    """Put the value of a policy on a grid: by at most `steps` steps of GMRES, or period after period in a life cycle."""
+    """Put the value of a policy on a grid: by at most `steps` steps of GMRES, or, in a life cycle, backwards."""
     if mdp.horizon is None:
         s = value.states()
         equation = evaluation(name, mdp, value, s, policy(s), chunk)

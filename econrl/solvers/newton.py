@@ -116,7 +116,8 @@ class Newton(Method):
         start = task.warm_start or actor_critic(task)
         tracker.held_out.tolerate(start[0])
         tracker.measure(0, *start)
-        polish = Polish(self, mdp, task, *(function.on(mdp) for function in start), tracker.held_out.tolerated > 0)
+        policy, value = (function.on(mdp) for function in start)
+        polish = Polish(self, mdp, task, policy, value, drifts=tracker.held_out.tolerated > 0)
         message, step, interrupted = "", 0, False
         try:
             if mdp.horizon is not None:
