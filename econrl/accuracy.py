@@ -38,7 +38,7 @@ from econrl.tables import columns_of
 
 REPORTED_SEED, SELECTION_SEED = 987_654_321, 123_456_789  # never the same states for choosing and for reporting
 FINER = Quadrature(nodes=9)
-CHUNK = 500_000  # states times nodes held at once
+CHUNK = 4_000_000  # numbers held at once: states times nodes times states' columns
 
 
 class HeldOut:
@@ -64,7 +64,7 @@ class HeldOut:
         simulated, restarted = self.simulate(policy)
         s = torch.cat([simulated, self.box])
         if self.structure.exists:
-            residual = euler_residuals(self.mdp, self.structure, policy, s)
+            residual = in_chunks(self.mdp, lambda s: euler_residuals(self.mdp, self.structure, policy, s), s)
         else:
             bellman = relative(bellman_residual(self.mdp, policy, value, s), value(s))
             residual = torch.cat([greedy_residuals(self.mdp, policy, value, s), bellman.unsqueeze(-1)], dim=-1)
@@ -181,4 +181,4 @@ def broken(mdp: MDP, policy: Function, s: Tensor) -> Tensor:
 
 def in_chunks(mdp: MDP, f: Function, s: Tensor) -> Tensor:
     """f over the states a chunk at a time, so that memory does not grow with their number."""
-    return torch.cat([f(part) for part in s.split(max(CHUNK // len(mdp.nodes), 1))])
+    return torch.cat([f(part) for part in s.split(max(CHUNK // (len(mdp.nodes) * mdp.S), 1))])

@@ -15,17 +15,16 @@ Bounds enter through the shares of `mdp.py`: G <= 0 at the lower bound, G >= 0 a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from econrl.bellman import continuation
+from econrl.functions import Function
 from econrl.mdp import MDP
 from econrl.variables import Action, Budget, is_bound
 
-Function = Callable[[Tensor], Tensor]
 NEAR_BOUND = 0.01  # shares this close to a bound count as possibly binding
 
 
@@ -161,10 +160,13 @@ def unit_of_marginal(r_a: Tensor, future: Tensor) -> Tensor:
     return torch.maximum(r_a.abs(), future.abs().sum(dim=-2) / 2).clamp(min=1e-30)
 
 
-def costate(mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int = 1) -> Tensor:
+def costate(
+    mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int = 1, gains: Function | None = None
+) -> Tensor:
     """lambda(s) (B, S), zero for exogenous states: the value of one more unit of each endogenous state.
 
-    `depth` is how many periods ahead a binding bound's multiplier G' is looked up; beyond, G' = 0.
+    A binding bound's multiplier G' is found by a second expectation, and `depth` is how many periods ahead; beyond,
+    G' = 0. Where `gains` (B, A) are known instead, G' = |r_a'| gains'.
     """
     a = policy(s)
     if mdp.horizon is not None:
@@ -174,7 +176,8 @@ def costate(mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: 
         s = torch.where(over.unsqueeze(-1), with_period(s, mdp.horizon - 1), s)
         a = policy(s)
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
-    multiplier = binding_multiplier(mdp, structure, policy, s, a, depth)
+    known = None if gains is None else r_a.abs() * gains(s)
+    multiplier = binding_multiplier(mdp, structure, policy, s, a, depth) if known is None else known
     undone = undoing(mdp, structure, s, a, multiplier - r_a, multiplier, at_bounds(mdp, s, a))
     lam = torch.func.grad(lambda s: mdp.reward(s, a).sum() + undone(s))(s)
     if mdp.horizon is not None:
@@ -246,9 +249,12 @@ def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tens
     return G
 
 
-def near_bounds(mdp: MDP, y: Tensor, distance: float = NEAR_BOUND) -> tuple[Tensor, Tensor]:
-    """Which shares y (..., A) are next to their lower, and which to their upper bound."""
+def near_bounds(mdp: MDP, y: Tensor, nearest: float = NEAR_BOUND) -> tuple[Tensor, Tensor]:
+    """Which shares y (..., A) are next to their lower, and which to their upper bound; the parts of a budget of n are
+    next to theirs at a distance that is n times smaller."""
     below, above = (torch.tensor(known, device=y.device) for known in bounded(mdp))
+    parts = [v.size if isinstance(v, Budget) else 1 for v in mdp.action_variables for _ in range(v.size or 1)]
+    distance = nearest / y.new_tensor(parts)
     low = below & (y < distance)
     high = above & (torch.where(below, 1 - y, y) < distance)
     return low, high
@@ -258,7 +264,8 @@ def at_bounds(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
     """The shares (B, A) of actions, those next to a bound put on it."""
     y = mdp.shares(s, a)
     low, high = near_bounds(mdp, y)
-    return torch.where(low | (high & (y < NEAR_BOUND)), 0.0, torch.where(high, 1.0, y))
+    below, _ = bounded(mdp)
+    return torch.where(low, 0.0, torch.where(high, torch.tensor(below, device=y.device).to(y), y))
 
 
 def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) -> Tensor:
@@ -267,18 +274,11 @@ def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) ->
     Fischer-Burmeister in shares for an action; for a budget the distance of the shares to their projection after a
     step along G, since its parts share one bound.
     """
-    y, width = mdp.shares(s, a), mdp.widths(s, a)
-    # Where a later action's bound reads this one, moving it at given shares moves both.
-    along = torch.func.grad(lambda y: (G * mdp.from_shares(s, y)).sum())(y)
-    free = width.abs() > 0
-    g = torch.where(free, along / torch.where(free, width, 1.0) / scale, 0.0)
+    y, g = mdp.shares(s, a), unit_free(mdp, G, scale, s, a)
     parts = []
     for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
         y_k, g_k = y[..., slot.start : slot.stop], g[..., slot.start : slot.stop]
         if isinstance(v, Budget):
-            # The parts compete for one total: what matters is their gains against each other, in one unit.
-            g_k = g_k * scale[..., slot.start : slot.stop]
-            g_k = g_k / scale[..., slot.start : slot.stop].amax(dim=-1, keepdim=True)
             rest = 1 - y_k.sum(dim=-1, keepdim=True)
             point = torch.cat([y_k, rest], dim=-1)
             step = torch.cat([g_k, torch.zeros_like(rest)], dim=-1)
@@ -291,6 +291,20 @@ def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) ->
             g_k = -fischer_burmeister(y_k, -g_k)
         parts.append(g_k)
     return torch.cat(parts, dim=-1)
+
+
+def unit_free(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) -> Tensor:
+    """G over its scale (B, A), as the gain of a larger share of each action."""
+    y, width = mdp.shares(s, a), mdp.widths(s, a)
+    # Where a later action's bound reads this one, moving it at given shares moves both.
+    along = torch.func.grad(lambda y: (G * mdp.from_shares(s, y)).sum())(y)
+    free = width.abs() > 0
+    parts = []
+    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+        unit = scale[..., slot.start : slot.stop]
+        # The parts of a budget compete for one total: what matters is their gains against each other, in one unit.
+        parts.append(unit.amax(dim=-1, keepdim=True).expand_as(unit) if isinstance(v, Budget) else unit)
+    return torch.where(free, along / torch.where(free, width, 1.0), 0.0) / torch.cat(parts, dim=-1)
 
 
 def fischer_burmeister(slack: Tensor, multiplier: Tensor) -> Tensor:
@@ -315,6 +329,18 @@ def euler_residuals(
     """
     G, scale = condition(mdp, lambda s: costate(mdp, structure, later or policy, s), policy, s)
     return complementarity(mdp, G, scale, s, policy(s))
+
+
+def priced_residuals(mdp: MDP, structure: Structure, policy: Function, gains: Function, s: Tensor) -> Tensor:
+    """The same (B, A) where the gains from a move beyond a binding bound are known along with the policy, zero where
+    none binds: G / |r_a| - gains. Tomorrow's multiplier then needs no second expectation.
+
+    For models in which rewards fall or rise with every action, r_a not zero.
+    """
+    G, _ = condition(mdp, lambda s: costate(mdp, structure, policy, s, gains=gains), policy, s)
+    a = policy(s)
+    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    return unit_free(mdp, G, r_a.abs(), s, a) - gains(s)
 
 
 def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:

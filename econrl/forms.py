@@ -81,6 +81,15 @@ class Forms:
         """Shares (..., A) at any z."""
         return self.within(self.project(z))
 
+    def beyond(self, z: Tensor) -> Tensor:
+        """How far z (..., A) is beyond its bounds, in the direction of a larger share: positive beyond an upper bound,
+        negative beyond a lower one."""
+        parts = []
+        for v, columns, form in self._parts():
+            part = (z - self.project(z))[..., columns]
+            parts.append(-part if form == LOW and logarithmic(v, form) else part)
+        return torch.cat(parts, dim=-1)
+
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
         """z (..., A) that give the actions a (..., A), as nearly as may be."""
         y = self.mdp.shares(s, a)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -11,22 +10,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from econrl.accuracy import FINER, HeldOut, own_states
+from econrl.accuracy import FINER, HeldOut, in_chunks, own_states
 from econrl.bellman import lookahead
 from econrl.errors import SolveError
-from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals
+from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals, priced_residuals
 from econrl.expectation import Quadrature
 from econrl.forms import BOTH, FREE, HIGH, LOW, forms_of
-from econrl.functions import StateFunction
+from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
+from econrl.networks import exchangeable
 from econrl.simulate import go_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.ddpg import DDPG
 from econrl.solvers.gauss_newton import GaussNewton, Parameters
+from econrl.solvers.perturbation import LinearPolicy, QuadraticValue
 from econrl.solvers.polish import PeriodFunction, PolishedPolicy, PolishedValue
 from econrl.solvers.start import units_of
-
-Function = Callable[[Tensor], Tensor]
 
 START_STATES, FEWEST_STATES = 2000, 256  # to learn from the starting policy; in a step
 START_STEPS = 500  # of the actor-critic that a run without a warm start begins with
@@ -34,11 +33,12 @@ DEFAULT_STEPS = 300
 FIT_STEPS, VALUE_STEPS = 60, 40  # of Gauss-Newton: at most, to copy the warm start; to evaluate the policy
 WIDER = 5.0  # times the domain's width, in logarithms
 CANDIDATES = 3  # for each state of a step
+MOST_ROWS = 6  # residuals looked at at one state
 MEASURE_EVERY = 5  # steps
 EXACT = 1e-12  # an error at which nothing is left to polish
 PATIENCE, MOST_DOUBLINGS = 8, 3  # measurements without a lower error, after which a step gets twice as many states
 FOR_VALUE = 0.15  # of a time limit, kept for the value
-NUMBERS = 2_000_000  # held at once in a chunk: states x (nodes + 1) x widths
+NUMBERS = 4_000_000  # held at once in a chunk: states x residuals x (nodes + 1) x widths
 NODES = (2, 3, 5, 7)  # tried in this order
 
 
@@ -61,6 +61,11 @@ def optimality_rows(mdp: MDP, policy: Function, value: PolishedValue, V: Functio
     """Where no Euler equation exists: r_a + E[beta V_s(s') f_a] = 0 and the Bellman equation together, (A + 1,)."""
     greedy = greedy_residuals(mdp, policy, V, s.unsqueeze(0)).squeeze(0)
     return torch.cat([greedy, bellman_row(mdp, policy, value, V, s)])
+
+
+def picked(R: Tensor, rows: Tensor) -> Tensor:
+    """Of the residuals R (m,) at one state, those whose numbers are given; all where none is."""
+    return R if len(rows) == 0 else R.gather(0, rows.long())
 
 
 # The method
@@ -110,7 +115,7 @@ class Newton(Method):
     def run(self, mdp: MDP, task: Task) -> Result:
         """Copy the warm start, polish, evaluate. What comes back is never worse, on held-out points, than the start.
 
-        Raises SolveError for a model in which tomorrow's multipliers matter.
+        Raises SolveError for a life cycle in which tomorrow's multipliers matter.
         """
         tracker = Tracker(task, HeldOut(task.model, task.device))
         start = task.warm_start or actor_critic(task)
@@ -154,24 +159,25 @@ class Polish:
         self.mdp = mdp
         if smooth and self.structure.exists:
             self.mdp = coarsest(task, mdp, self.structure, policy, s[:500], method.nodes, method.quadrature)
-        self.policy = PolishedPolicy(mdp, hidden, forms).to(mdp.device, mdp.dtype)
-        units = asdict(units_of(value(s)))
-        self.value = PolishedValue(mdp, hidden, units).to(mdp.device, mdp.dtype)
+        self.structure = without_multipliers(self.structure, forms, mdp)
+        self.priced = any(self.structure.matters_at_low + self.structure.matters_at_high)
+        if self.priced and (reason := cannot_price(mdp, s, policy(s))):
+            raise SolveError(f"newton cannot polish {type(mdp.model).__name__}: {reason}. Take ddpg or vi")
+        units, linear = units_of(value(s)), smooth and isinstance(policy, LinearPolicy)
+        quadratic = isinstance(value, QuadraticValue) and units.sign == 0
+        self.policy = PolishedPolicy(mdp, hidden, forms, linear).to(mdp.device, mdp.dtype)
+        self.value = PolishedValue(mdp, hidden, asdict(units), quadratic).to(mdp.device, mdp.dtype)
         for function in (self.policy, self.value):
             function.mdp = self.mdp
             function.requires_grad_(False)
-        self.structure = without_multipliers(self.structure, self.policy.forms, mdp)
-        if any(self.structure.matters_at_low + self.structure.matters_at_high):
-            raise SolveError(
-                f"newton cannot polish {type(mdp.model).__name__}: where a bound binds tomorrow its multiplier enters "
-                "today's Euler equation, as with irreversible investment. Take ddpg or vi"
-            )
         self.s = mdp.sample_initial(method.paths, self.generator)
-        self.states, self.states_for_value = self.enough(self.policy, mdp.A), self.enough(self.value, 1)
+        self.rows = min(mdp.A, MOST_ROWS)
+        self.states, self.states_for_value = self.enough(self.policy, self.rows), self.enough(self.value, 1)
         if not self.structure.exists:
             self.states = max(self.states, self.states_for_value)
         points = len(self.mdp.nodes) * (len(self.mdp.nodes) if self.structure.joint else 1) + 1
-        self.chunk = max(NUMBERS // (points * sum(method.hidden)), 32)
+        width = max(sum(hidden) * (mdp.groups[0].size if exchangeable(mdp) else 1), mdp.S)
+        self.chunk = max(NUMBERS // (points * width * self.rows), 4)
 
     def enough(self, function: PeriodFunction, rows: int) -> int:
         """States in a step, where each gives so many residuals."""
@@ -209,11 +215,19 @@ class Polish:
     def worst(self, solver: GaussNewton, n: int) -> Tensor:
         """n states for a step, drawn from many in proportion to |R|: what is lowered is the mean of |R|^3, so that the
         few states at the rim of the ergodic set count."""
-        s = self.advance(CANDIDATES * n)
+        s = self.with_rows(self.advance(CANDIDATES * n))
         size = solver.squares(solver.theta, s).sqrt()
         if not size.isfinite().all() or size.sum() == 0:
             return s[:n]
         return s[size.multinomial(n, generator=self.generator)]
+
+    def with_rows(self, s: Tensor) -> Tensor:
+        """The states s (B, S) with the numbers of the residuals that a step looks at there: some, drawn anew for each
+        state, where there are many."""
+        if self.rows == self.mdp.A:
+            return s
+        u = torch.rand(len(s), self.mdp.A, generator=self.generator, dtype=s.dtype, device=s.device)
+        return torch.cat([s, u.argsort(dim=-1)[:, : self.rows].to(s)], dim=-1)
 
     @torch.no_grad()
     def advance(self, n: int) -> Tensor:
@@ -230,32 +244,40 @@ class Polish:
 
     # A stationary model
 
-    def everywhere(self, task: Task, tracker: Tracker) -> tuple[str, int]:
-        """Polish, measure now and then, and evaluate the best policy; a message and the steps made."""
-        mdp = self.mdp
-        s = self.sample(mdp, self.start_policy, self.states)
+    def begin(self) -> None:
+        """Let the network be the warm start's policy, as nearly as may be."""
+        if isinstance(self.start_policy, LinearPolicy) and self.policy.base is not None:
+            self.policy.begin_at(self.start_policy)
+            return
+        s = self.sample(self.mdp, self.start_policy, self.states)
         known = self.known(s)
         imitate(self.policy, 0, s, self.policy.outputs_for(known, self.start_policy(known)), self.chunk)
-        joint = nn.ModuleDict({"policy": self.policy, "value": self.value})
+
+    def euler(self, theta: Parameters, x: Tensor) -> Tensor:
+        """The residuals of the Euler equation that are looked at at one state: x (S,) or (S + rows,)."""
+        s, rows = x[: self.mdp.S], x[self.mdp.S :]
+        network = with_weights(self.policy.networks[0], theta)
+        policy = partial(self.policy.by, network)
+        if self.priced:
+            gains = partial(self.policy.gains_by, network)
+            return picked(priced_residuals(self.mdp, self.structure, policy, gains, s.unsqueeze(0)).squeeze(0), rows)
+        return picked(euler_rows(self.mdp, self.structure, policy, s), rows)
+
+    def optimality(self, theta: Parameters, x: Tensor) -> Tensor:
+        """The same of the first-order condition and the Bellman equation together."""
+        policy = partial(self.policy.by, with_weights(self.policy.networks[0], part_of(theta, "policy.")))
+        value = partial(self.value.by, with_weights(self.value.networks[0], part_of(theta, "value.")))
+        return optimality_rows(self.mdp, policy, self.value, value, x[: self.mdp.S])
+
+    def everywhere(self, task: Task, tracker: Tracker) -> tuple[str, int]:
+        """Polish, measure now and then, and evaluate the best policy; a message and the steps made."""
+        self.begin()
         if self.structure.exists:
-            solver = GaussNewton(
-                lambda theta, s: euler_rows(mdp, self.structure, with_weights(self.policy, theta), s),
-                self.policy,
-                self.chunk,
-            )
+            solver = GaussNewton(self.euler, self.policy.networks[0], self.chunk)
         else:
             self.evaluate(self.start_policy, task)
-            solver = GaussNewton(
-                lambda theta, s: optimality_rows(
-                    mdp,
-                    with_weights(self.policy, part_of(theta, "policy.")),
-                    self.value,
-                    with_weights(self.value, part_of(theta, "value.")),
-                    s,
-                ),
-                joint,
-                self.chunk,
-            )
+            joint = nn.ModuleDict({"policy": self.policy.networks[0], "value": self.value.networks[0]})
+            solver = GaussNewton(self.optimality, joint, self.chunk)
         deadline = FOR_VALUE * (task.time_limit or 0.0)
         message, step, states, since, best, doublings = "", 0, self.states, 0, None, 0
         last = task.steps or (DEFAULT_STEPS if task.time_limit is None else math.inf)
@@ -293,13 +315,18 @@ class Polish:
 
     def evaluate(self, policy: StateFunction, task: Task) -> None:
         """Solve V = r + E[beta V'] for a fixed policy, from the starting value, in the time that is left."""
-        s = self.known(self.sample(self.mdp, policy, self.states_for_value))
-        imitate(self.value, 0, s, self.value.units.raw(self.start_value(s)).unsqueeze(-1), self.chunk)
-        solver = GaussNewton(
-            lambda theta, s: bellman_row(self.mdp, policy, self.value, with_weights(self.value, theta), s),
-            self.value,
-            self.chunk,
-        )
+        if isinstance(self.start_value, QuadraticValue) and self.value.base is not None:
+            self.value.begin_at(self.start_value)
+        else:
+            s = self.known(self.sample(self.mdp, policy, self.states_for_value))
+            imitate(self.value, 0, s, self.value.units.raw(self.start_value(s)).unsqueeze(-1), self.chunk)
+        network = self.value.networks[0]
+
+        def residual(theta: Parameters, s: Tensor) -> Tensor:
+            value = partial(self.value.by, with_weights(network, theta))
+            return bellman_row(self.mdp, policy, self.value, value, s)
+
+        solver = GaussNewton(residual, network, self.chunk)
         for _ in range(VALUE_STEPS):
             solver.step(self.sample(self.mdp, policy, self.states_for_value))
             if task.remaining() <= 0:
@@ -339,8 +366,7 @@ class Polish:
         network, next_network = self.policy.networks[t], self.policy.networks[t + 1 if later else t]
 
         def residual(theta: Parameters, s: Tensor) -> Tensor:
-            network_now = lambda x: torch.func.functional_call(network, theta, (x,))  # noqa: E731
-            now, then = (partial(self.policy.by, n) for n in (network_now, next_network))
+            now, then = (partial(self.policy.by, n) for n in (with_weights(network, theta), next_network))
             return euler_rows(self.mdp, self.structure, now, s, then)
 
         imitate(self.policy, t, s, self.policy.outputs_for(s, self.start_policy(s)), self.chunk)
@@ -360,14 +386,17 @@ def coarsest(
 ) -> MDP:
     """The model with as few quadrature nodes, at most `most` a shock, as change the residuals at s by at most
     `tolerance` in the mean."""
+
+    def residuals(mdp: MDP) -> Tensor:
+        return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s)
+
     finest = MDP(task.model, mdp.device, mdp.dtype, FINER)
-    reference = euler_residuals(finest, structure, policy, s)
+    reference = residuals(finest)
     for nodes in NODES:
-        if nodes >= most:
-            break
         coarse = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=nodes))
-        gap = (euler_residuals(coarse, structure, policy, s) - reference).abs().mean()
-        if gap <= tolerance:
+        if nodes >= most or len(coarse.nodes) >= len(finest.nodes):
+            break
+        if (residuals(coarse) - reference).abs().mean() <= tolerance:
             return coarse
     return mdp
 
@@ -386,9 +415,20 @@ def without_multipliers(structure: Structure, forms: list[str], mdp: MDP) -> Str
     )
 
 
-def with_weights(function: StateFunction, theta: Parameters) -> Function:
-    """The function with the weights theta in place of its own."""
-    return lambda s: torch.func.functional_call(function, theta, (s,))
+def cannot_price(mdp: MDP, s: Tensor, a: Tensor) -> str:
+    """Why tomorrow's multipliers cannot be known along with the policy, or nothing."""
+    why = "where a bound binds tomorrow its multiplier enters today's Euler equation, and "
+    if mdp.horizon is not None:
+        return why + "each period of a life cycle has its own"
+    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a).abs()
+    if (r_a < 1e-8 * r_a.amax(dim=0)).any():
+        return why + "the reward does not depend on the action, so that it has no unit"
+    return ""
+
+
+def with_weights(network: nn.Module, theta: Parameters) -> Function:
+    """The network with the weights theta in place of its own."""
+    return lambda x: torch.func.functional_call(network, theta, (x,))
 
 
 def part_of(theta: Parameters, prefix: str) -> Parameters:
@@ -401,6 +441,6 @@ def imitate(function: PeriodFunction, period: int, s: Tensor, z: Tensor, chunk: 
 
     def gap(theta: Parameters, pair: Tensor) -> Tensor:
         x, wanted = pair.split([features.shape[-1], z.shape[-1]])
-        return torch.func.functional_call(network, theta, (x,)) - wanted
+        return with_weights(network, theta)(x) - wanted
 
     GaussNewton(gap, network, chunk).fit(torch.cat([features, z], dim=-1).detach(), FIT_STEPS)

@@ -78,7 +78,11 @@ class LinearPolicy(StateFunction):
         return {}
 
     def forward(self, s: Tensor) -> Tensor:
-        return self.mdp.act(s, self.u_star + (s - self.s_star) @ self.U.mT)
+        return self.mdp.act(s, self.raw(s))
+
+    def raw(self, s: Tensor) -> Tensor:
+        """u(s), (..., A)."""
+        return self.u_star + (s - self.s_star) @ self.U.mT
 
 
 class QuadraticValue(StateFunction):

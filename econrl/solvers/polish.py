@@ -1,19 +1,23 @@
-"""What Gauss-Newton moves: policy and value networks that are small, smooth, and one for each period of a life."""
+"""What Gauss-Newton moves: small and smooth networks of policy and value, one for each period of a life.
+
+They stand on their own, or correct a first-order perturbation.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from econrl.forms import Forms
-from econrl.functions import StateFunction
+from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
-from econrl.networks import Features, Units
+from econrl.networks import Features, Units, exchangeable, network
+from econrl.solvers.perturbation import LinearPolicy, QuadraticValue
 
 
 class SmoothNetwork(nn.Module):
@@ -24,30 +28,45 @@ class SmoothNetwork(nn.Module):
         layers: list[nn.Module] = []
         for a, b in itertools.pairwise([inputs, *hidden]):
             layers += [nn.Linear(a, b), nn.Tanh()]
-        last = nn.Linear(hidden[-1], outputs, bias=False)
+        self.linear, self.body = nn.Linear(inputs, outputs), nn.Sequential(*layers)
+        self.last = nn.Linear(hidden[-1], outputs, bias=False)
         with torch.no_grad():
-            last.weight.mul_(0.1)
-        self.linear, self.body = nn.Linear(inputs, outputs), nn.Sequential(*layers, last)
+            self.last.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x) + self.body(x)
+        return self.linear(x) + self.last(self.body(x))
+
+
+def silence(network: nn.Module) -> None:
+    """Let a network begin at zero, with all that it needs to leave it."""
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            if any(part.startswith(("linear", "last")) for part in name.split(".")):
+                p.zero_()
 
 
 class PeriodFunction(StateFunction):
-    """A function of the state by one network, or, in a life cycle, by one for each period."""
+    """A function of the state by one network, or, in a life cycle, by one for each period.
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], outputs: int):
+    Where the members of a group are exchangeable, the network treats them alike (`pooled.py`).
+    """
+
+    def __init__(self, mdp: MDP, hidden: Sequence[int], gives: Literal["actions", "value"]):
         super().__init__(mdp)
         self.hidden = list(hidden)
         self.features = Features(mdp)
-        networks = [SmoothNetwork(self.features.size, hidden, outputs) for _ in range(mdp.horizon or 1)]
-        self.networks = nn.ModuleList(networks)
+        self.networks = nn.ModuleList(self.new_network(mdp, hidden, gives) for _ in range(mdp.horizon or 1))
+
+    def new_network(self, mdp: MDP, hidden: Sequence[int], gives: Literal["actions", "value"]) -> nn.Module:
+        if exchangeable(mdp) is not None:
+            return network(mdp, self.features, hidden, gives, activation=nn.Tanh)
+        return SmoothNetwork(self.features.size, hidden, mdp.A if gives == "actions" else 1)
 
     def output(self, s: Tensor, z: Tensor) -> Tensor:
         """The function's value from the network's output z (..., outputs)."""
         raise NotImplementedError
 
-    def by(self, network: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
+    def by(self, network: Function, s: Tensor) -> Tensor:
         """The function's values at s (..., S) were this the network of every state's period."""
         return self.output(s, network(self.features(s)))
 
@@ -68,21 +87,38 @@ class PeriodFunction(StateFunction):
 
 
 class PolishedPolicy(PeriodFunction):
-    """pi(s), in the forms of `forms.py`: log-odds where no bound ever binds, else cut off at the bound."""
+    """pi(s), in the forms of `forms.py`: log-odds where no bound ever binds, else cut off at the bound.
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], forms: Sequence[str]):
-        super().__init__(mdp, hidden, mdp.A)
+    With `linear`, the network is a correction of a first-order perturbation.
+    """
+
+    def __init__(self, mdp: MDP, hidden: Sequence[int], forms: Sequence[str], linear: bool = False):
+        super().__init__(mdp, hidden, "actions")
         self.forms = list(forms)
+        self.base = LinearPolicy(mdp) if linear else None
 
     def describe(self) -> dict[str, Any]:
-        return {"hidden": self.hidden, "forms": self.forms}
+        return {"hidden": self.hidden, "forms": self.forms, "linear": self.base is not None}
+
+    def begin_at(self, linear: LinearPolicy) -> None:
+        """Take this policy for the base, and correct nothing yet."""
+        assert self.base is not None
+        self.base.load_state_dict(linear.state_dict())
+        silence(self.networks)
 
     @property
     def cut_off(self) -> Forms:
         return Forms(self.mdp, self.forms)
 
+    def z(self, s: Tensor, correction: Tensor) -> Tensor:
+        return correction if self.base is None else self.base.raw(s) + correction
+
     def output(self, s: Tensor, z: Tensor) -> Tensor:
-        return self.mdp.from_shares(s, self.cut_off.shares(z))
+        return self.mdp.from_shares(s, self.cut_off.shares(self.z(s, z)))
+
+    def gains_by(self, network: Function, s: Tensor) -> Tensor:
+        """What a move beyond a binding bound would bring (..., A): as far as z is beyond it (`priced_residuals`)."""
+        return self.cut_off.beyond(self.z(s, network(self.features(s))))
 
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
         """z (..., A) that give the actions a (..., A), as nearly as may be."""
@@ -90,14 +126,22 @@ class PolishedPolicy(PeriodFunction):
 
 
 class PolishedValue(PeriodFunction):
-    """V(s), in the given units."""
+    """V(s), in the given units; with `quadratic`, a correction of a perturbation's value."""
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any]):
-        super().__init__(mdp, hidden, 1)
+    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any], quadratic: bool = False):
+        super().__init__(mdp, hidden, "value")
         self.units = Units(**units)
+        self.base = QuadraticValue(mdp) if quadratic else None
 
     def describe(self) -> dict[str, Any]:
-        return {"hidden": self.hidden, "units": asdict(self.units)}
+        return {"hidden": self.hidden, "units": asdict(self.units), "quadratic": self.base is not None}
+
+    def begin_at(self, quadratic: QuadraticValue) -> None:
+        """Take this value for the base, and correct nothing yet."""
+        assert self.base is not None
+        self.base.load_state_dict(quadratic.state_dict())
+        silence(self.networks)
 
     def output(self, s: Tensor, z: Tensor) -> Tensor:
-        return self.units.value(z.squeeze(-1))
+        z = z.squeeze(-1)
+        return self.units.value(z) if self.base is None else self.base(s) + self.units.scale * z
