@@ -200,6 +200,17 @@ def test_lagrange_weights_are_exact_for_cubics():
         torch.testing.assert_close(lagrange(t) @ at**power, t**power, rtol=1e-12, atol=1e-12)
 
 
+def test_between_points_that_rise_the_policy_rises():
+    """The cubic through the points next to a kink would swing."""
+    M = torch.linspace(0, 1, 11, dtype=torch.float64).unsqueeze(0)
+    c = torch.where(M < 0.5, M, 0.5 + 1e-3 * (M - 0.5))
+    policy = Backwards(EGM(points=11), MDP(BufferStock()), 0, False).policy
+    policy.fit(M, c)
+    fine = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    place = torch.zeros(1001, 1, dtype=torch.long), torch.ones(1001, 1, dtype=torch.float64)
+    assert (policy.spent(fine, place).diff() >= 0).all()
+
+
 def test_the_policy_can_be_saved_differentiated_and_mapped(tmp_path):
     model = StochasticGrowth()
     solution = econrl.solve(model, EGM(points=20, change=1e-3))
@@ -216,9 +227,9 @@ def test_the_policy_can_be_saved_differentiated_and_mapped(tmp_path):
 def test_the_grid_starts_at_the_limit_only_where_that_can_bind():
     grids = {type(m): Backwards(EGM(), MDP(m), 0, False) for m in (BufferStock(), StochasticGrowth())}
     assert float(grids[BufferStock].w[0]) == 0
-    assert grids[BufferStock].policy.limited
+    assert grids[BufferStock].limited
     assert 0.75 < float(grids[StochasticGrowth].w[0]) < 0.9
-    assert not grids[StochasticGrowth].policy.limited
+    assert not grids[StochasticGrowth].limited
     _, M = interval(MDP(BufferStock()), torch.tensor([[2.0]], dtype=torch.float64))
     assert float(M) == 2.0
 

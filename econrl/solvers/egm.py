@@ -173,8 +173,9 @@ def spent_at(mdp: MDP, s: Tensor, mu: Tensor, c: Tensor, most: float, kept: bool
 
 
 class EndogenousPolicy(StateFunction):
-    """c(M, z) by cubic Hermite interpolation between the points of each z's own endogenous grid; c = M below it where
-    `limited`. Between the points of z: four-point Lagrange interpolation, and two cells beyond them.
+    """c(M, z) by cubic Hermite interpolation between the points of each z's own endogenous grid, cut off at M: below a
+    grid that begins where nothing is kept, c rises by less than M, and all is spent. Between the points of z, and two
+    cells beyond them: four-point Lagrange interpolation.
 
     The rows of the tables are the periods, times the states of all chains, times the points of z.
     """
@@ -188,16 +189,15 @@ class EndogenousPolicy(StateFunction):
         mdp: MDP,
         x: int,
         kept: bool,
-        limited: bool,
         points: int,
         low: list[float],
         high: list[float],
         exogenous: int,
     ):
         super().__init__(mdp)
-        self.description = {"x": x, "kept": kept, "limited": limited, "points": points, "low": low, "high": high}
+        self.description = {"x": x, "kept": kept, "points": points, "low": low, "high": high}
         self.description["exogenous"] = exogenous
-        self.kept, self.limited, self.low, self.high = kept, limited, low, high
+        self.kept, self.low, self.high = kept, low, high
         self.z_columns = [column for column in mdp.continuous if column != x]
         self.chains = [
             slot.start for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if v in mdp.chains
@@ -253,7 +253,7 @@ class EndogenousPolicy(StateFunction):
         return rows, weights
 
     def spent(self, M: Tensor, place: tuple[Tensor, Tensor]) -> Tensor:
-        """c (...) at M (...) and a place (..., K)."""
+        """c (...) at M (...) and a place (..., K); cut off at M last, so that no kink is interpolated between rows."""
         rows, weights = place
         c = (weights * self.along(M.unsqueeze(-1), rows)).sum(dim=-1)
         return torch.minimum(torch.maximum(c, LEAST * M), M)
@@ -272,8 +272,7 @@ class EndogenousPolicy(StateFunction):
         da, db = h * gather(self.slope, at), h * gather(self.slope, at + 1)
         # Horner's form of the cubic with values a, b and slopes da, db; beyond the ends along the tangent.
         c = a + inside * (da + inside * (3 * (b - a) - 2 * da - db + inside * (2 * (a - b) + da + db)))
-        c = c + torch.where(t < 0, t * da, torch.where(t > 1, (t - 1) * db, 0.0))
-        return torch.where(gather(self.M, rows * n) > M, M, c) if self.limited else c
+        return c + torch.where(t < 0, t * da, torch.where(t > 1, (t - 1) * db, 0.0))
 
     def cell(self, M: Tensor, rows: Tensor) -> Tensor:
         """The last i, at most n - 2, with M_i <= M on its row, by bisection."""
@@ -343,16 +342,16 @@ class Backwards:
         z = [column for column in mdp.continuous if column != x]
         z_low, z_high = self.reach_of(z)
 
-        def policy(limited: bool, points: int) -> EndogenousPolicy:
-            return EndogenousPolicy(mdp, x, kept, limited, points, z_low, z_high, method.exogenous)
+        def policy(points: int) -> EndogenousPolicy:
+            return EndogenousPolicy(mdp, x, kept, points, z_low, z_high, method.exogenous)
 
-        self.policy = policy(True, 2)  # for its rows
+        self.policy = policy(2)  # for its rows
         w_low, w_high = self.useful()
-        limited = w_low == 0
-        points = method.points or (400 if limited else 100)
+        self.limited = w_low == 0
+        points = method.points or (400 if self.limited else 100)
         self.check_memory(self.policy.rows * points * len(mdp.nodes), 4 ** len(z))
-        self.policy = policy(limited, points)
-        spacing = [DENSE if limited else 0.0]
+        self.policy = policy(points)
+        spacing = [DENSE if self.limited else 0.0]
         self.w = TensorGrid([w_low], [w_high], [points], spacing, "linear", mdp.device, mdp.dtype).axis(0)
         self.most_spent = 1e3 * w_high
         self.value: GridValue | None = None
@@ -441,7 +440,7 @@ class Backwards:
     def begin(self) -> Tensor:
         """Start from the policy that keeps the state where it is on average, as near as may be; where the limit may
         bind, from the one that spends all. A guess of c (R, n)."""
-        if self.policy.limited:
+        if self.limited:
             self.policy.fit(*self.all_is_spent())
             return self.policy.c.clone()
         s = self.rows(0)
@@ -453,8 +452,8 @@ class Backwards:
 
     def all_is_spent(self) -> tuple[Tensor, Tensor]:
         """M and c (R, n) of a grid that begins beyond all that there is."""
-        M = (self.most_spent + self.w).expand(self.policy.rows, -1)
-        return M, M
+        c = torch.full((self.policy.rows, len(self.w)), self.most_spent).to(self.w)
+        return c + self.w, c
 
     def with_x(self, s: Tensor, x: Tensor) -> Tensor:
         s = s.clone()
