@@ -36,7 +36,7 @@ def box(solution, n=300):
 
 
 def test_brock_mirman_is_exact_and_so_is_its_value():
-    """The log-odds of a constant share are held exactly by any grid; V is logarithmic, and off by the spline's error."""
+    """Any grid holds the log-odds of a constant share exactly; V is logarithmic, and off by the spline's error."""
     solution = solve(BrockMirman(), TimeIteration(points=12))
     assert solution.info["converged"]
     s = box(solution)
@@ -55,7 +55,7 @@ def test_investment_with_constant_returns():
 
 
 def test_the_kink_of_a_borrowing_limit_costs_nothing():
-    """Interpolated is a function that goes through the bound smoothly: shares themselves, which stop there, do worse."""
+    """What is interpolated goes through the bound smoothly: shares themselves, which stop there, do worse."""
     solution = solve(BufferStock(), TimeIteration(points=60))
     assert solution._policy.forms.forms == [HIGH]
     poor = torch.tensor([[0.3], [0.4]], dtype=torch.float64)
@@ -71,9 +71,13 @@ def test_beyond_a_bound_z_is_a_newton_step_away():
     equations = Equations(mdp, find_structure(mdp), Forms(mdp, [HIGH]))
     s = torch.linspace(0.5, 0.9, 81, dtype=torch.float64).unsqueeze(-1)
     later = lambda s: torch.minimum(s, 0.55 + 0.4 * s)  # noqa: E731
-    z, _ = equations.solve(s, torch.full_like(s, -0.3), later, torch.zeros(81, 1, 1, dtype=torch.float64))
+    z, none = torch.full_like(s, -0.3), torch.zeros(81, 1, 1, dtype=torch.float64)
+    for _ in range(4):
+        z, _ = equations.solve(s, z, later, none)
+    assert equations.residual(s, z, later).abs().max() < 1e-6
     extended = equations.extended(s, z, later)
-    assert ((z == 0).any() and (z < -0.01).any()) and (extended[z == 0] > 0).any()
+    assert (z < -0.01).any()
+    assert (extended[z == 0] > 0).any()
     slope = extended.diff(dim=0).flatten()
     at = int((z == 0).sum())
     assert slope[at + 2] < 0
@@ -95,11 +99,11 @@ def test_forms_put_a_budget_on_each_bound_by_itself():
 
 def test_irreversible_investment_stops_exactly_where_it_must():
     """Tomorrow's multiplier matters here; newton refuses such a model."""
-    model = IRBC(n=1, irreversible=True, delta=0.1, sigma=0.05)
-    solution = solve(model, TimeIteration(points=10, nodes=3), steps=30)
+    model = IRBC(n=1, irreversible=True, delta=0.3, sigma=0.2)
+    solution = solve(model, TimeIteration(points=10, nodes=3), steps=40)
     s = box(solution)
     y = solution.mdp.shares(s, solution._policy(s))
-    assert 0.05 < float((y == 0).double().mean()) < 0.6
+    assert 0.01 < float((y == 0).double().mean()) < 0.6
     assert error(solution) < -3
 
 
