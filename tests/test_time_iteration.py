@@ -72,8 +72,7 @@ def test_beyond_a_bound_z_is_a_newton_step_away():
     s = torch.linspace(0.5, 0.9, 81, dtype=torch.float64).unsqueeze(-1)
     later = lambda s: torch.minimum(s, 0.55 + 0.4 * s)  # noqa: E731
     z, none = torch.full_like(s, -0.3), torch.zeros(81, 1, 1, dtype=torch.float64)
-    for _ in range(4):
-        z, _ = equations.solve(s, z, later, none)
+    z, _ = equations.solve(s, z, later, none)
     assert equations.residual(s, z, later).abs().max() < 1e-6
     extended = equations.extended(s, z, later)
     assert (z < -0.01).any()
@@ -95,16 +94,6 @@ def test_forms_put_a_budget_on_each_bound_by_itself():
     assert forms.outward(forms.project(z), 1e-9).tolist() == [[-1, 0], [0, 0], [0, 0]]
     one = Forms(MDP(BufferStock()), [BOTH])
     assert one.outward(torch.tensor([[0.0], [0.4], [1.0]]), 1e-9).flatten().tolist() == [-1, 0, 1]
-
-
-def test_irreversible_investment_stops_exactly_where_it_must():
-    """Tomorrow's multiplier matters here; newton refuses such a model."""
-    model = IRBC(n=1, irreversible=True, delta=0.3, sigma=0.2)
-    solution = solve(model, TimeIteration(points=10, nodes=3), steps=40)
-    s = box(solution)
-    y = solution.mdp.shares(s, solution._policy(s))
-    assert 0.01 < float((y == 0).double().mean()) < 0.6
-    assert error(solution) < -3
 
 
 # Life cycles and other kinds of models
@@ -161,11 +150,11 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
 
     plain, calls = time_iteration.Collocation.improve, []
 
-    def interrupt(self):
+    def interrupt(self, enough):
         calls.append(self)
         if len([c for c in calls if c is self]) == 3:
             raise KeyboardInterrupt
-        return plain(self)
+        return plain(self, enough)
 
     monkeypatch.setattr(time_iteration, "SKETCH_STEPS", 2)
     monkeypatch.setattr(time_iteration.Collocation, "improve", interrupt)
