@@ -83,8 +83,8 @@ class Equations:
         """z (B, A) with |R| at most `enough` times that of the guess, by Newton's method; and the Jacobians (B, A, A)
         used last.
 
-        Those given are tried first: from one iteration to the next they hardly change. Where |R| is small, one step with
-        them is enough, if any error is. Zeros stand for none. A step that does not lower |R| is shortened.
+        Those given are tried first: from one iteration to the next they hardly change. Where |R| is small, one step
+        with them is enough, if any error is. Zeros stand for none. A step that does not lower |R| is shortened.
         """
         z, J = self.forms.project(z), J.clone()
         R = self.residual(s, z, later)
@@ -303,9 +303,17 @@ def sketch(method: Iterated, mdp: MDP, structure: Structure, task: Task, descrip
         own, _ = ergodic_states(mdp, policy, SAMPLE // 50, 50, 50, generator)
         s = torch.cat([mdp.sample_box(SAMPLE, generator), own])
         forms = forms_of(mdp, s, policy(s))
+        some = s[:: len(s) // 500]
+        policy = min(policy, start, key=lambda p: mean_residual(few, structure, p, some))
     if all(form == FREE for form in forms):
         mdp = coarsest(task, mdp, structure, policy, s[:: len(s) // 500], method.nodes, method.quadrature)
     return Sketch(policy.on(mdp), forms, mdp)
+
+
+def mean_residual(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> float:
+    """Mean |R| at s; infinite where it is no number."""
+    error = float(euler_residuals(mdp, structure, policy, s).abs().mean())
+    return error if error == error else math.inf
 
 
 def first_policy(mdp: MDP, task: Task) -> StateFunction:
