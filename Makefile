@@ -22,7 +22,8 @@ bench: .venv/bench
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	# Tasmanian is built from source, and a wheel of it works only in the environment that it was built in.
+	$(BIN)/pip install --quiet --no-cache-dir --constraint constraints.txt --editable ".[dev,sparse]"
 	touch $@
 
 .venv/bench: $(READY)

@@ -6,8 +6,8 @@ With z what is approximated, and y the shares of `mdp.py`:
     free    y = squash(z)        no bound ever binds
     high    y = min(e^z, 1)      for an action between two bounds, the upper of which may bind
     low     y = 1 - min(e^z, 1)  the lower
-    both    y = z cut off at 0 and at 1
-    else    y = z cut off at 0 where one bound alone is finite; its projection on {y >= 0, sum y <= 1} for a budget
+    both    y = z cut off at 0 and at 1, by 1e-9 off them
+    else    y = z cut off at 0 where one bound alone is finite; its projection on {y >= 0, sum y < 1} for a budget
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from econrl.variables import Action, Budget, is_bound
 MAY_BIND = 2e-3  # share of states next to a bound from which on it may bind
 FREE, LOW, HIGH, BOTH = "free", "low", "high", "both"
 LARGEST_Z, SMALLEST = 12.0, 1e-6
+OFF = 1e-9  # how far off a bound on which the reward may be infinite, as where nothing is consumed
 
 
 class Forms:
@@ -48,7 +49,7 @@ class Forms:
             elif not two_bounds(v):
                 part = z_k.clamp(min=0)
             else:
-                part = z_k.clamp(0, 1) if form == BOTH else z_k.clamp(max=0)
+                part = z_k.clamp(OFF, 1 - OFF) if form == BOTH else z_k.clamp(max=0)
             parts.append(part)
         return torch.cat(parts, dim=-1)
 
@@ -112,9 +113,9 @@ def logarithmic(v: Action | Budget, form: str) -> bool:
 
 
 def project_on_budget(z: Tensor) -> Tensor:
-    """The point of {y >= 0, sum y <= 1} nearest to z (..., n)."""
+    """The point of {y >= 0, sum y <= 1 - OFF} nearest to z (..., n)."""
     cut = z.clamp(min=0)
-    return torch.where(cut.sum(dim=-1, keepdim=True) > 1, project_on_simplex(z), cut)
+    return torch.where(cut.sum(dim=-1, keepdim=True) > 1 - OFF, (1 - OFF) * project_on_simplex(z), cut)
 
 
 def forms_of(mdp: MDP, s: Tensor, a: Tensor) -> list[str]:

@@ -178,7 +178,7 @@ def test_a_warm_start_from_another_model_is_refused_and_so_is_one_for_a_method_w
     start = solve(BrockMirman(), Perturbation())
     with pytest.raises(MethodError, match="warm start solves BrockMirman"):
         solve(BufferStock(), SMALL, warm_start=start)
-    with pytest.raises(MethodError, match=r"vi takes no warm_start; methods that do: auto, newton"):
+    with pytest.raises(MethodError, match=r"vi takes no warm_start; methods that do: auto, .*newton"):
         solve(BrockMirman(), "vi", warm_start=start)
 
 

@@ -33,7 +33,8 @@ Function = Callable[[Tensor], Tensor]
 
 NUMBERS = {"cpu": 2_000_000, "cuda": 50_000_000}  # held at once in a batch: states x nodes x coefficients a query
 NEWTON_STEPS = 12  # at most, at a point
-ENOUGH, CHORD = 0.03, 0.3  # a residual so many times smaller is solved; an old Jacobian that gains less is renewed
+ENOUGH = 0.03  # of a residual may be left by an iteration, since the policy of tomorrow is not the last
+CHORD = 0.3  # an old Jacobian that leaves more of a residual is renewed
 TRUSTED = 1e-2  # residuals below which one step with the old Jacobian is enough
 ROUNDING = 1e-13  # a residual at which nothing is left to solve
 LENGTHS = (1.0, 0.5, 0.125, 1 / 64)
@@ -78,18 +79,19 @@ class Equations:
         G, scale = condition(self.mdp, lambda s: costate(self.mdp, self.structure, later, s), lambda _: a, s)
         return G / scale
 
-    def solve(self, s: Tensor, z: Tensor, later: Function, J: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, A) with R = 0, from a guess, by Newton's method; and the Jacobians (B, A, A) used last.
+    def solve(self, s: Tensor, z: Tensor, later: Function, J: Tensor, enough: float = 0.0) -> tuple[Tensor, Tensor]:
+        """z (B, A) with |R| at most `enough` times that of the guess, by Newton's method; and the Jacobians (B, A, A)
+        used last.
 
-        Those given are tried first: from one iteration to the next they hardly change, so that one step with them is
-        enough where |R| is small. Zeros stand for none. A step that does not lower |R| is shortened.
+        Those given are tried first: from one iteration to the next they hardly change. Where |R| is small, one step
+        with them is enough, if any error is. Zeros stand for none. A step that does not lower |R| is shortened.
         """
         z, J = self.forms.project(z), J.clone()
         R = self.residual(s, z, later)
         size = length(R)
-        goal = (ENOUGH * size).clamp(min=ROUNDING)
+        goal = (enough * size).clamp(min=ROUNDING)
         old = (J != 0).flatten(1).any(dim=-1)
-        if bool((old & (size < TRUSTED)).all()):
+        if enough > 0 and bool((old & (size < TRUSTED)).all()):
             return self.forms.project(z + newton_step(J, R)), J
         for _ in range(NEWTON_STEPS):
             rows = ((size > goal) & size.isfinite()).nonzero().flatten()
@@ -205,20 +207,21 @@ class Collocation:
         self.anderson = Anderson()
 
     @torch.no_grad()
-    def improve(self) -> Tensor:
-        """z (N, A) at the points, given the policy as it is. Raises OutOfTime between two batches."""
+    def improve(self, enough: float) -> Tensor:
+        """z (N, A) at the points, given the policy as it is; residuals reduced to `enough` of what they were. Raises
+        OutOfTime between two batches."""
         found = []
         for start in range(0, len(self.s), self.chunk):
             if self.task.remaining() <= self.deadline:
                 raise OutOfTime
             rows = slice(start, start + self.chunk)
-            z, self.J[rows] = self.equations.solve(self.s[rows], self.z[rows], self.policy, self.J[rows])
+            z, self.J[rows] = self.equations.solve(self.s[rows], self.z[rows], self.policy, self.J[rows], enough)
             found.append(self.equations.extended(self.s[rows], z, self.policy))
         return torch.cat(found)
 
     def step(self) -> float:
         """One iteration; the largest change of a share that it asks for."""
-        z = self.improve()
+        z = self.improve(ENOUGH)
         if not z.isfinite().all():
             at = (~z.isfinite()).any(dim=-1).nonzero()[0]
             raise SolveError(explain(self.name, self.mdp, self.s[at], self.equations.actions(self.s[at], self.z[at])))
@@ -230,7 +233,7 @@ class Collocation:
     def step_back(self, t: int) -> None:
         """Solve period t of a life cycle, given the policy and the value of t + 1."""
         self.s = self.policy.states(t)
-        self.z = self.improve()
+        self.z = self.improve(0.0)
         self.policy.fit(self.z, t)
         with torch.no_grad():
             v = [lookahead(self.mdp, self.value, s, self.policy(s)) for s in self.s.split(self.chunk)]
@@ -292,9 +295,17 @@ def sketch(method: Iterated, mdp: MDP, structure: Structure, task: Task, descrip
         own, _ = ergodic_states(mdp, policy, SAMPLE // 50, 50, 50, generator)
         s = torch.cat([mdp.sample_box(SAMPLE, generator), own])
         forms = forms_of(mdp, s, policy(s))
+        some = s[:: len(s) // 500]
+        policy = min(policy, start, key=lambda p: mean_residual(few, structure, p, some))
     if all(form == FREE for form in forms):
         mdp = coarsest(task, mdp, structure, policy, s[:: len(s) // 500], method.nodes, method.quadrature)
     return Sketch(policy.on(mdp), forms, mdp)
+
+
+def mean_residual(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> float:
+    """Mean |R| at s; infinite where it is no number."""
+    error = float(euler_residuals(mdp, structure, policy, s).abs().mean())
+    return error if error == error else math.inf
 
 
 def first_policy(mdp: MDP, task: Task) -> StateFunction:
