@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from econrl.bellman import continuation
-from econrl.functions import Function
+from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.variables import Action, Budget, is_bound
 
@@ -325,19 +325,25 @@ def euler_residuals(
 ) -> Tensor:
     """The unit-free complementarity residual (B, A) of each action's first-order condition at the states s (B, S).
 
-    `later` is the policy from tomorrow on, where that is another function than today's.
+    `later` is the policy from tomorrow on, where that is another function than today's. Where it knows the gains from
+    moves beyond its bounds, tomorrow's multipliers are these.
     """
-    G, scale = condition(mdp, lambda s: costate(mdp, structure, later or policy, s), policy, s)
+    later = later or policy
+    gains = later.gains if isinstance(later, StateFunction) and later.prices else None
+    G, scale = condition(mdp, lambda s: costate(mdp, structure, later, s, gains=gains), policy, s)
     return complementarity(mdp, G, scale, s, policy(s))
 
 
-def priced_residuals(mdp: MDP, structure: Structure, policy: Function, gains: Function, s: Tensor) -> Tensor:
-    """The same (B, A) where the gains from a move beyond a binding bound are known along with the policy, zero where
-    none binds: G / |r_a| - gains. Tomorrow's multiplier then needs no second expectation.
+def priced_residuals(
+    mdp: MDP, structure: Structure, policy: Function, gains: Function, s: Tensor, later: tuple[Function, Function]
+) -> Tensor:
+    """G / |r_a| - gains (B, A): the same where the gains from a move beyond a binding bound are found along with the
+    policy, zero where none binds. `later` are policy and gains from tomorrow on.
 
-    For models in which rewards fall or rise with every action, r_a not zero.
+    Nothing here has a kink but policy and gains, and tomorrow's multiplier needs no second expectation. For models in
+    which rewards fall or rise with every action, r_a not zero.
     """
-    G, _ = condition(mdp, lambda s: costate(mdp, structure, policy, s, gains=gains), policy, s)
+    G, _ = condition(mdp, lambda s: costate(mdp, structure, later[0], s, gains=later[1]), policy, s)
     a = policy(s)
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
     return unit_free(mdp, G, r_a.abs(), s, a) - gains(s)

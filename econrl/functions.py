@@ -39,6 +39,15 @@ class StateFunction(nn.Module):
     def forward(self, s: Tensor) -> Tensor:
         raise NotImplementedError
 
+    @property
+    def prices(self) -> bool:
+        """Whether a policy also knows what a move beyond a binding bound would bring: then `gains(s)` (..., A) says
+        it, unit-free (`priced_residuals` in `euler.py`)."""
+        return False
+
+    def gains(self, s: Tensor) -> Tensor:
+        raise NotImplementedError
+
     def on(self, mdp: MDP) -> Self:
         """A copy that lives on another MDP's device and in its precision, without gradients."""
         return restore(type(self).__name__, mdp, self.describe(), copy.deepcopy(self.state_dict()))  # type: ignore[return-value]

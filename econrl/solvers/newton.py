@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,7 +14,17 @@ from torch import Tensor, nn
 from econrl.accuracy import FINER, HeldOut, in_chunks, own_states
 from econrl.bellman import lookahead
 from econrl.errors import SolveError
-from econrl.euler import Structure, euler_residuals, find_structure, greedy_residuals, priced_residuals
+from econrl.euler import (
+    Structure,
+    action_jacobian,
+    condition,
+    costate,
+    euler_residuals,
+    find_structure,
+    greedy_residuals,
+    priced_residuals,
+    unit_free,
+)
 from econrl.expectation import Quadrature
 from econrl.forms import BOTH, FREE, HIGH, LOW, forms_of
 from econrl.functions import Function, StateFunction
@@ -34,6 +45,7 @@ FIT_STEPS, VALUE_STEPS = 60, 40  # of Gauss-Newton: at most, to copy the warm st
 WIDER = 5.0  # times the domain's width, in logarithms
 CANDIDATES = 3  # for each state of a step
 MOST_ROWS = 6  # residuals looked at at one state
+SETTLING = 60  # steps of time iteration where multipliers matter
 MEASURE_EVERY = 5  # steps
 EXACT = 1e-12  # an error at which nothing is left to polish
 PATIENCE, MOST_DOUBLINGS = 8, 3  # measurements without a lower error, after which a step gets twice as many states
@@ -163,13 +175,15 @@ class Polish:
         self.priced = any(self.structure.matters_at_low + self.structure.matters_at_high)
         if self.priced and (reason := cannot_price(mdp, s, policy(s))):
             raise SolveError(f"newton cannot polish {type(mdp.model).__name__}: {reason}. Take ddpg or vi")
+        steep = steepness(mdp, self.structure, policy, s[:100]).tolist() if self.priced else None
         units, linear = units_of(value(s)), smooth and isinstance(policy, LinearPolicy)
         quadratic = isinstance(value, QuadraticValue) and units.sign == 0
-        self.policy = PolishedPolicy(mdp, hidden, forms, linear).to(mdp.device, mdp.dtype)
+        self.policy = PolishedPolicy(mdp, hidden, forms, linear, steep).to(mdp.device, mdp.dtype)
         self.value = PolishedValue(mdp, hidden, asdict(units), quadratic).to(mdp.device, mdp.dtype)
         for function in (self.policy, self.value):
             function.mdp = self.mdp
             function.requires_grad_(False)
+        self.later: nn.Module | None = None
         self.s = mdp.sample_initial(method.paths, self.generator)
         self.rows = min(mdp.A, MOST_ROWS)
         self.states, self.states_for_value = self.enough(self.policy, self.rows), self.enough(self.value, 1)
@@ -257,11 +271,20 @@ class Polish:
         """The residuals of the Euler equation that are looked at at one state: x (S,) or (S + rows,)."""
         s, rows = x[: self.mdp.S], x[self.mdp.S :]
         network = with_weights(self.policy.networks[0], theta)
-        policy = partial(self.policy.by, network)
-        if self.priced:
-            gains = partial(self.policy.gains_by, network)
-            return picked(priced_residuals(self.mdp, self.structure, policy, gains, s.unsqueeze(0)).squeeze(0), rows)
-        return picked(euler_rows(self.mdp, self.structure, policy, s), rows)
+        if not self.priced:
+            return picked(euler_rows(self.mdp, self.structure, partial(self.policy.by, network), s), rows)
+        now, then = (
+            (partial(self.policy.by, of), partial(self.policy.gains_by, of)) for of in (network, self.later or network)
+        )
+        return picked(priced_residuals(self.mdp, self.structure, *now, s.unsqueeze(0), then).squeeze(0), rows)
+
+    def settle(self, step: int) -> None:
+        """For the first steps, let tomorrow's policy be the last step's, as in time iteration.
+
+        Multipliers that are expected to grow for ever satisfy every condition while no one invests; a policy that is
+        far from the optimum is led there, one that is near is not.
+        """
+        self.later = copy.deepcopy(self.policy.networks[0]) if step < SETTLING else None
 
     def optimality(self, theta: Parameters, x: Tensor) -> Tensor:
         """The same of the first-order condition and the Bellman equation together."""
@@ -285,6 +308,8 @@ class Polish:
             if task.remaining() <= deadline:
                 message = f"stopped by the time limit after {step} steps"
                 break
+            if self.priced:
+                self.settle(step)
             before, _ = solver.step(self.worst(solver, states))
             step += 1
             if before != before:
@@ -424,6 +449,24 @@ def cannot_price(mdp: MDP, s: Tensor, a: Tensor) -> str:
     if (r_a < 1e-8 * r_a.amax(dim=0)).any():
         return why + "the reward does not depend on the action, so that it has no unit"
     return ""
+
+
+def steepness(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
+    """1 / |dy/dg| (A,): how fast the gain g from a larger share falls in this share, where all others answer it; at the
+    median of the states s (B, S).
+
+    A gain that goes on falling like that beyond a bound makes a smooth function of what is beyond and what is within.
+    """
+    y = mdp.shares(s, policy(s))
+    price = lambda s: costate(mdp, structure, policy, s, depth=0)  # noqa: E731
+
+    def gain(y: Tensor) -> Tensor:
+        a = mdp.from_shares(s, y)
+        G, scale = condition(mdp, price, lambda _: a, s)
+        return unit_free(mdp, G, scale.detach(), s, a)
+
+    answers = torch.linalg.inv_ex(action_jacobian(gain, y)).inverse.diagonal(dim1=-2, dim2=-1)
+    return 1 / answers.abs().median(dim=0).values
 
 
 def with_weights(network: nn.Module, theta: Parameters) -> Function:

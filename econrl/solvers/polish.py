@@ -89,16 +89,30 @@ class PeriodFunction(StateFunction):
 class PolishedPolicy(PeriodFunction):
     """pi(s), in the forms of `forms.py`: log-odds where no bound ever binds, else cut off at the bound.
 
-    With `linear`, the network is a correction of a first-order perturbation.
+    With `linear`, the network is a correction of a first-order perturbation. With `steepness` (A,), what is beyond a
+    bound tells the gain that a move beyond it would bring: so much for each unit.
     """
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], forms: Sequence[str], linear: bool = False):
+    def __init__(
+        self,
+        mdp: MDP,
+        hidden: Sequence[int],
+        forms: Sequence[str],
+        linear: bool = False,
+        steepness: Sequence[float] | None = None,
+    ):
         super().__init__(mdp, hidden, "actions")
         self.forms = list(forms)
+        self.steepness = None if steepness is None else list(steepness)
         self.base = LinearPolicy(mdp) if linear else None
 
     def describe(self) -> dict[str, Any]:
-        return {"hidden": self.hidden, "forms": self.forms, "linear": self.base is not None}
+        return {
+            "hidden": self.hidden,
+            "forms": self.forms,
+            "linear": self.base is not None,
+            "steepness": self.steepness,
+        }
 
     def begin_at(self, linear: LinearPolicy) -> None:
         """Take this policy for the base, and correct nothing yet."""
@@ -116,9 +130,16 @@ class PolishedPolicy(PeriodFunction):
     def output(self, s: Tensor, z: Tensor) -> Tensor:
         return self.mdp.from_shares(s, self.cut_off.shares(self.z(s, z)))
 
+    @property
+    def prices(self) -> bool:
+        return self.steepness is not None
+
+    def gains(self, s: Tensor) -> Tensor:
+        return self.gains_by(self.networks[0], s)
+
     def gains_by(self, network: Function, s: Tensor) -> Tensor:
-        """What a move beyond a binding bound would bring (..., A): as far as z is beyond it (`priced_residuals`)."""
-        return self.cut_off.beyond(self.z(s, network(self.features(s))))
+        """The gains (..., A) from moves beyond binding bounds were this the network; zero where no bound binds."""
+        return s.new_tensor(self.steepness) * self.cut_off.beyond(self.z(s, network(self.features(s))))
 
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
         """z (..., A) that give the actions a (..., A), as nearly as may be."""
