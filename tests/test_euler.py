@@ -12,7 +12,16 @@ from econrl import Action, Budget, Discrete, MarkovChain, Model, Normal, State, 
 from econrl.euler import condition, costate, euler_residuals, find_structure, greedy_residuals
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
-from econrl.models import BrockMirman, BufferStock, Investment, LifeCycle, LinearQuadratic, Portfolio, StochasticGrowth
+from econrl.models import (
+    IRBC,
+    BrockMirman,
+    BufferStock,
+    Investment,
+    LifeCycle,
+    LinearQuadratic,
+    Portfolio,
+    StochasticGrowth,
+)
 from econrl.utility import crra
 
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}  # the same derivatives by two routes, each a few dozen operations in float64
@@ -750,3 +759,15 @@ def test_a_binding_bound_that_reads_another_action_moves_with_it():
     s = mdp.sample_box(200, torch.Generator().manual_seed(0))
     residual = euler_residuals(mdp, structure, lambda s: torch.full((*s.shape[:-1], 2), 0.5, dtype=s.dtype), s)
     assert residual.abs().max() < 1e-3  # the true x differs from 0.5 by 1e-4 of what k is worth, which is nothing
+
+
+def test_where_each_action_moves_its_own_state_nothing_is_solved():
+    """The paired form against the general one, which solves a system of linear equations."""
+    mdp = MDP(IRBC(n=3))
+    structure = find_structure(mdp)
+    assert structure.own == (0, 1, 2)
+    s = mdp.sample_box(20, torch.Generator().manual_seed(0))
+    policy = lambda s: 0.1 * mdp.model.free(mdp.state(s)).unsqueeze(-1) * mdp.tensor([1.0, 1.1, 0.9])  # noqa: E731
+    general = euler_residuals(mdp, dataclasses.replace(structure, own=()), policy, s)
+    assert (euler_residuals(mdp, structure, policy, s) - general).abs().max() < 1e-12
+    assert find_structure(MDP(Portfolio(n=2))).own == ()

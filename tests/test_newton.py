@@ -9,13 +9,22 @@ import torch
 from torch import nn
 
 import econrl
-from econrl import DDPG, MethodError, Newton, Perturbation, SolveError
+from econrl import DDPG, EGM, MethodError, Newton, Perturbation, SolveError
 from econrl.certificates import rejected, welfare_loss
-from econrl.euler import condition, costate, find_structure
+from econrl.euler import binding_multiplier, condition, costate, find_structure
 from econrl.expectation import Quadrature
-from econrl.forms import BOTH, HIGH, LOW, forms_of
+from econrl.forms import BOTH, FREE, HIGH, LOW, forms_of
 from econrl.mdp import MDP
-from econrl.models import IRBC, BrockMirman, BufferStock, LifeCycle, LinearQuadratic, StochasticGrowth
+from econrl.models import (
+    IRBC,
+    BrockMirman,
+    BufferStock,
+    Investment,
+    LifeCycle,
+    LinearQuadratic,
+    Portfolio,
+    StochasticGrowth,
+)
 from econrl.simulate import living_states
 from econrl.solvers import auto, newton
 from econrl.solvers.ddpg import improve
@@ -216,23 +225,93 @@ def test_a_life_cycle_is_polished_backwards():
 
 
 def test_auto_stops_at_what_is_exact_and_says_which_stage_it_is():
-    solution = solve(BrockMirman(), "auto", steps=5)
+    solution = solve(LinearQuadratic(n=2, m=1), "auto", steps=5)
     assert solution.info["message"].startswith("the policy is that of perturbation")
-    assert mean_error(solution, "policy") < -12
+    assert mean_error(solution, "policy") < -10
     assert set(solution.training["stage"]) >= {"perturbation", "newton"}
+
+
+def test_auto_takes_the_endogenous_grid_method_where_it_applies():
+    solution = solve(LifeCycle(horizon=5, retirement=3), "auto")
+    assert solution.info["message"] == "the policy is that of egm"
+    assert solution.info["converged"]
+    assert mean_error(solution) < -5  # the grid's error; a polish of so few periods ends near -3
 
 
 def test_auto_goes_on_where_a_stage_fails_and_keeps_the_best(monkeypatch):
     monkeypatch.setattr(auto, "ACTOR_CRITIC_STEPS", 40)
 
     def fail(self, mdp, task):
-        raise SolveError("the polish broke")
+        raise SolveError(f"{self.name} broke")
 
     monkeypatch.setattr(Newton, "run", fail)
+    monkeypatch.setattr(EGM, "run", fail)
     solution = solve(BufferStock(), "auto")
-    assert "the policy is that of ddpg" in solution.info["message"]
-    assert "no interior steady state" in solution.info["message"]
-    assert "the polish broke" in solution.info["message"]
+    for said in ("egm broke", "the policy is that of ddpg", "no interior steady state", "newton broke"):
+        assert said in solution.info["message"]
+
+
+# Many states, drifting wealth, and multipliers
+
+
+def test_a_correction_of_a_perturbation_begins_exactly_there():
+    start = solve(IRBC(n=3), Perturbation())
+    mdp = start.mdp
+    policy = PolishedPolicy(mdp, (8,), [FREE], linear=True).double()
+    policy.begin_at(start._policy)
+    s = mdp.sample_box(50, torch.Generator().manual_seed(0))
+    assert (policy(s) - start._policy(s)).abs().max() < 1e-14
+
+
+def test_a_network_that_treats_countries_alike_corrects_a_perturbation():
+    """Six states, and residuals of some of the countries at each; 10^-4.3 is what the perturbation gives."""
+    solution = solve(IRBC(n=3), Newton(hidden=(8,), paths=50), warm_start=solve(IRBC(n=3), Perturbation()), steps=8)
+    assert solution.training["error"].min() < 0.2 * solution.training["error"][0]
+    assert sum(p.numel() for p in solution._policy.networks.parameters()) < 200
+
+
+def test_residuals_are_the_same_where_only_some_are_looked_at():
+    R = torch.tensor([1.0, 2.0, 3.0])
+    assert newton.picked(R, torch.tensor([2.0, 0.0])).tolist() == [3.0, 1.0]
+    assert newton.picked(R, torch.zeros(0)) is R
+
+
+def test_where_wealth_drifts_away_the_polish_looks_beyond_the_domain():
+    """The error of a spurious solution of the Euler equation grows with wealth, and residuals on the domain do not see
+    it: with states of the domain alone the policy's error stays near 10^-2.9."""
+    model = Portfolio(n=1)
+    start = solve(model, DDPG(hidden=(16, 16), batch=64), steps=100)
+    solution = solve(model, Newton(hidden=(8,)), warm_start=start, steps=30)
+    assert mean_error(solution, "policy", "box") < -3.5
+
+
+def test_tomorrows_multiplier_is_the_same_whether_it_is_known_or_found():
+    mdp = MDP(IRBC(n=2, irreversible=True), quadrature=Quadrature("gauss", 2))
+    structure = find_structure(mdp)
+    policy = lambda s: 0.0 * s[..., :2]  # noqa: E731
+    s = mdp.sample_box(10, torch.Generator().manual_seed(0))
+
+    def gains(s):
+        a = policy(s)
+        r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+        return binding_multiplier(mdp, structure, policy, s, a, 1) / r_a.abs()
+
+    found, known = costate(mdp, structure, policy, s), costate(mdp, structure, policy, s, gains=gains)
+    assert (found - costate(mdp, structure, policy, s, depth=0)).abs().max() > 1e-3  # it matters
+    assert (known - found).abs().max() < 1e-12
+
+
+def test_an_irreversible_model_is_polished_with_its_multipliers():
+    model = IRBC(n=2, irreversible=True)
+    start = solve(model, Perturbation())
+    solution = solve(model, Newton(hidden=(8,), nodes=2, paths=50), warm_start=start, steps=30)
+    assert solution._policy.prices
+    assert solution.training["error"].min() < 0.1 * solution.training["error"][0]
+    s = solution.mdp.tensor([[1.2, 0.8, -0.15, 0.15]])  # much capital that is worth little in the first country
+    gains = solution._policy.gains(s)[0]
+    assert gains[0] < 0
+    assert gains[1] == 0
+    assert solution._policy(s)[0, 0] == 0
 
 
 # Rollouts
@@ -312,16 +391,10 @@ def test_a_solution_with_other_parameters_is_a_warm_start():
     assert dataclasses.asdict(solution.model)["gamma"] == 2.2
 
 
-def test_a_model_in_which_tomorrows_multiplier_matters_is_refused_with_a_reason():
-    model = IRBC(n=1, irreversible=True, delta=0.3, sigma=0.2)  # shocks at which investment stops
-    with pytest.raises(SolveError, match=r"newton cannot polish IRBC.*irreversible"):
-        solve(model, SMALL, warm_start=always_idle(model), steps=2)
-
-
-def always_idle(model):
-    """A solution that never invests beyond the least."""
-    solution = solve(model, DDPG(hidden=(8,), batch=32, environments=16), steps=1)
-    with torch.no_grad():
-        solution._policy.body[-1].weight.zero_()
-        solution._policy.body[-1].bias.fill_(-8.0)
-    return solution
+def test_multipliers_that_cannot_be_known_along_with_the_policy_are_refused_with_a_reason():
+    mdp = MDP(LifeCycle(horizon=3, retirement=2))
+    s = mdp.sample_box(5, torch.Generator().manual_seed(0))
+    assert "each period of a life cycle has its own" in newton.cannot_price(mdp, s, 0.5 * s[:, :1])
+    mdp = MDP(Investment())  # dividends fall with investment
+    s = mdp.sample_box(5, torch.Generator().manual_seed(0))
+    assert newton.cannot_price(mdp, s, mdp.act(s, s[:, :1])) == ""

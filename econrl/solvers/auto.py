@@ -11,6 +11,7 @@ from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.solvers.base import Method, Result, Task, require
 from econrl.solvers.ddpg import DDPG
+from econrl.solvers.egm import EGM
 from econrl.solvers.newton import EXACT, Newton
 from econrl.solvers.perturbation import Perturbation
 
@@ -20,7 +21,8 @@ ACTOR_CRITIC_STEPS, ACTOR_CRITIC_SHARE = 500, 1 / 3  # of a short run, and of th
 
 @dataclass(frozen=True)
 class Auto(Method):
-    """Perturbation where there is a steady state, else a short actor-critic run; then Gauss-Newton, and the value.
+    """The endogenous grid method where it applies: it needs no more than seconds. Else perturbation where there is a
+    steady state, or a short actor-critic run; then Gauss-Newton, and the value.
 
     Where the polish does not improve on a perturbation, the actor-critic runs after all, and the polish again from
     there. A stage that does not apply or does not help leaves a message; what comes back is the stage with the lowest
@@ -42,7 +44,11 @@ class Auto(Method):
     def run(self, mdp: MDP, task: Task) -> Result:
         """Raises SolveError where no stage gave a policy."""
         climb = Climb(task)
-        perturbation, newton = Perturbation(), Newton(hidden=self.hidden, nodes=self.nodes)
+        egm, perturbation, newton = EGM(), Perturbation(), Newton(hidden=self.hidden, nodes=self.nodes)
+        if task.warm_start is None and egm.refuse(mdp) is None:
+            climb.stage(egm)
+            if climb.best is not None and climb.best.converged:
+                return climb.result()
         if task.warm_start is None:
             climb.stage(perturbation)
         if task.warm_start is None and climb.error > GOOD_START:
@@ -112,7 +118,7 @@ class Climb:
         """The best stage's policy and value."""
         if self.best is None:
             raise SolveError("no stage gave a policy: " + "; ".join(self.messages))
-        converged = self.error <= max(EXACT, self.task.tol or 0.0)
+        converged = self.error <= max(EXACT, self.task.tol or 0.0) or (self.by == EGM.name and self.best.converged)
         message = "; ".join([f"the policy is that of {self.by}", *self.messages])
         return dataclasses.replace(
             self.best, log=self.log, steps=self.steps, converged=converged, message=message, planned_steps=None
