@@ -91,10 +91,12 @@ class Newton(Method):
 
         minimise the mean of |R(s; theta)|^2 by steps (J'J + mu D) d = -J'R,
 
-    each on fresh states: simulated ones of the current policy, and some of the box. The states outnumber the weights.
-    The value of the policy found then solves V = r + E[beta V'] in the same way. Where there is no Euler equation,
-    policy and value solve the first-order condition with V_s and the Bellman equation together. A life cycle has one
-    network a period, solved backwards from the last.
+    each on fresh states, drawn in proportion to |R| from simulated ones of the current policy and some of the box. The
+    residuals outnumber the weights. A perturbation is corrected; from any other start the network begins as its copy.
+    Where a binding bound's multiplier matters tomorrow, the network carries it too (`priced_residuals`). The value of
+    the policy found then solves V = r + E[beta V'] in the same way. Where there is no Euler equation, policy and value
+    solve the first-order condition with V_s and the Bellman equation together. A life cycle has one network a period,
+    solved backwards from the last.
 
     Source: the residuals are those of Judd (1992), "Projection methods for solving aggregate growth models", JET 58;
     the steps those of Levenberg (1944) and Marquardt (1963).
