@@ -54,7 +54,7 @@ class Auto(Method):
         if task.warm_start is None and climb.error > GOOD_START:
             climb.stage(DDPG(), ACTOR_CRITIC_STEPS, ACTOR_CRITIC_SHARE)
         improved = climb.stage(newton, task.steps)
-        if not improved and climb.by == perturbation.name:
+        if not improved and climb.by == perturbation.name and climb.error > EXACT:
             climb.stage(DDPG(), ACTOR_CRITIC_STEPS, ACTOR_CRITIC_SHARE)
             climb.stage(newton, task.steps)
         return climb.result()
