@@ -17,6 +17,7 @@ from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.solvers.base import Method, Result, Task, Tracker
 from econrl.solvers.start import find_start
+from econrl.variables import flatten
 
 TRIES = 8  # starting points of the search for the steady state
 EVALUATIONS = 60  # at most, from each
@@ -136,7 +137,8 @@ def hamiltonian(mdp: MDP, s_star: Tensor, a_star: Tensor, price: Tensor) -> Call
 
 
 def find_steady_state(mdp: MDP, generator: torch.Generator) -> SteadyState:
-    """Solve f = s, H_a = 0, H_s = lambda for s, u and lambda by the Levenberg-Marquardt method, from several starts.
+    """Solve f = s, H_a = 0, H_s = lambda for s, u and lambda by the Levenberg-Marquardt method, from several starts:
+    first the model's own `steady_state`, if it has one.
 
     The prices are unknowns of their own: where beta f_s has the eigenvalue one, as in a growth model, they do not
     follow from s and a alone. Raises SolveError where no start leads to a steady state off all bounds.
@@ -166,6 +168,8 @@ def find_steady_state(mdp: MDP, generator: torch.Generator) -> SteadyState:
     smallest = np.inf
     for attempt in range(TRIES):
         x = torch.cat([0 * reach, u_start, torch.ones_like(reach)])
+        if attempt == 0 and (known := known_steady_state(mdp)) is not None:
+            x = torch.cat([(known[0] - middle) / reach, known[1], torch.ones_like(reach)])
         if attempt > 0:
             x = x + 0.5 * torch.randn(len(x), generator=generator, dtype=x.dtype, device=x.device)
         try:
@@ -184,6 +188,16 @@ def find_steady_state(mdp: MDP, generator: torch.Generator) -> SteadyState:
         f"perturbation found no interior steady state of {type(mdp.model).__name__}: there is none, or an action sits "
         f"on its bound there (smallest residual {smallest:.1e}). Take another method"
     )
+
+
+def known_steady_state(mdp: MDP) -> tuple[Tensor, Tensor] | None:
+    """s and u of the model's own steady state, where it gives one for all states and actions."""
+    named = mdp.model.steady_state()
+    if named is None or any(slot.name not in named for slot in [*mdp.state_slots, *mdp.action_slots]):
+        return None
+    values = {name: torch.as_tensor(value).to(mdp.low) for name, value in named.items()}
+    s = flatten(mdp.state_slots, values)
+    return s, mdp.unsquash(mdp.shares(s, flatten(mdp.action_slots, values)))
 
 
 def on_bound(mdp: MDP, shares: Tensor) -> bool:

@@ -28,15 +28,17 @@ class Start:
 
 
 def find_start(mdp: MDP, generator: torch.Generator) -> Start:
-    """Search constant u, alike for exchangeable members, by the cross-entropy method (Rubinstein 1999) on common states
-    and shocks."""
+    """Search constant u by the cross-entropy method (Rubinstein 1999) on common states and shocks.
+
+    All parts of an action begin alike; those of exchangeable members stay so.
+    """
     s = mdp.sample_box(PATHS, generator)
     seed = int(torch.randint(2**31, (1,), generator=generator, device=mdp.device))
     mean, spread = torch.zeros_like(mdp.low[:1]).expand(mdp.A), torch.full_like(mdp.low[:1], 2.5).expand(mdp.A)
-    for _ in range(ROUNDS):
+    for search in range(ROUNDS):
         z = torch.randn(CANDIDATES, mdp.A, generator=generator, dtype=mdp.dtype, device=mdp.device)
         z[0] = 0  # the mean itself is a candidate
-        u = mean + spread * alike(mdp, z)
+        u = mean + spread * alike(mdp, z, every=search == 0)
         reward = lifetime_reward(mdp, u, s, torch.Generator(mdp.device).manual_seed(seed))
         ranking = reward.mean(dim=-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         elite = u[ranking.topk(ELITE).indices]
@@ -45,11 +47,15 @@ def find_start(mdp: MDP, generator: torch.Generator) -> Start:
     return Start(u[best], units_of(reward[best]))
 
 
-def alike(mdp: MDP, z: Tensor) -> Tensor:
-    """z (..., A) with one number for all members of a group: shares that differ would favour some of them."""
+def alike(mdp: MDP, z: Tensor, every: bool) -> Tensor:
+    """z (..., A) with one number for all members of a group, since shares that differ would favour some of them; with
+    `every`, for all parts of an action: among many of them a random search finds nothing better at first."""
     columns = torch.arange(mdp.A, device=mdp.device)
     for group in mdp.groups:
         columns[group.actions] = group.actions[:1]
+    if every:
+        for slot in mdp.action_slots:
+            columns[slot.start : slot.stop] = slot.start
     return z[..., columns]
 
 
