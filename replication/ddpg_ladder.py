@@ -50,7 +50,7 @@ def draw(paths: pd.DataFrame, file: Path) -> None:
             for seed, (_, one) in enumerate(chosen.groupby("seed")):
                 label = rung if seed == 0 else None
                 color = f"C{list(RUNGS).index(rung)}"
-                panel.semilogy(one["seconds"], one["error"].cummin(), color=color, label=label)
+                panel.semilogy(one["seconds"], one["error"].cummin(), ".-", color=color, label=label)
         panel.set_title(model, fontsize="medium")
         panel.set_xlabel("seconds")
         panel.grid(alpha=0.3)
@@ -62,7 +62,9 @@ def draw(paths: pd.DataFrame, file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fast", action="store_true", help="10 seconds, one seed")
-    seconds, seeds = (10.0, [0]) if parser.parse_args().fast else (60.0, range(3))
+    parser.add_argument("--seeds", type=int, help="how many")
+    given = parser.parse_args()
+    seconds, seeds = (10.0, range(given.seeds or 1)) if given.fast else (60.0, range(given.seeds or 3))
     OUT.mkdir(exist_ok=True)
     table, tracks = OUT / "ddpg_ladder.csv", OUT / "ddpg_ladder_path.csv"
     rows = pd.read_csv(table).to_dict("records") if table.exists() else []
