@@ -66,9 +66,7 @@ class GridFunction(StateFunction):
         super().__init__(mdp)
         self.description = {"grid": grid, **description}
         self.grid = GRIDS[grid](**description, device=mdp.device, dtype=mdp.dtype)
-        self.chain_columns = mdp.chain_columns
-        self.chain_sizes = [len(P) for P in mdp.matrices]
-        self.layers = math.prod(self.chain_sizes)  # of one period
+        self.layers = math.prod(len(P) for P in mdp.matrices)  # of one period
         size = (mdp.horizon or 1) * self.layers * self.grid.size
         self.register_buffer("coefficients", torch.zeros(outputs, size, device=mdp.device, dtype=mdp.dtype))
 
@@ -77,25 +75,11 @@ class GridFunction(StateFunction):
 
     def states(self, period: int = 0) -> Tensor:
         """The grid's states (N, S) in one period; chains move slowest."""
-        mesh = self.grid.mesh()
-        s = mesh.new_zeros(self.layers, len(mesh), self.mdp.S)
-        s[..., self.mdp.continuous] = mesh
-        layer = torch.arange(self.layers, device=s.device)
-        for column, n in reversed(list(zip(self.chain_columns, self.chain_sizes, strict=True))):
-            s[..., column] = (layer % n).to(s.dtype).unsqueeze(-1)
-            layer = layer // n
-        if self.mdp.horizon is not None:
-            s[..., -1] = period
-        return s.flatten(0, 1)
+        return layered_states(self.mdp, self.mdp.continuous, self.grid.mesh(), period)
 
     def layer(self, s: Tensor) -> Tensor:
         """The layer (...) of states s, chain indices and periods outside their range taken to the nearest."""
-        layer = torch.zeros(s.shape[:-1], dtype=torch.long, device=s.device)
-        if self.mdp.horizon is not None:
-            layer = layer + whole(s[..., -1], self.mdp.horizon)
-        for column, n in zip(self.chain_columns, self.chain_sizes, strict=True):
-            layer = layer * n + whole(s[..., column], n)
-        return layer
+        return layer_of(self.mdp, s)
 
     def interpolate(self, s: Tensor) -> Tensor:
         """The functions' values (outputs, ...) at states s (..., S)."""
@@ -163,6 +147,30 @@ class CutOffPolicy(NearFunction):
     def forward(self, s: Tensor) -> Tensor:
         z = self.interpolate(s).movedim(0, -1)
         return self.mdp.from_shares(s, self.forms.shares(z))
+
+
+def layered_states(mdp: MDP, columns: Sequence[int], mesh: Tensor, period: int, fill: float = 0.0) -> Tensor:
+    """The points of a mesh (N, d) of these columns, in every layer of one period: states (layers N, S) in which chains
+    move slowest, and the other continuous columns are `fill`."""
+    s = mesh.new_full((math.prod(len(P) for P in mdp.matrices), len(mesh), mdp.S), fill)
+    s[..., columns] = mesh
+    layer = torch.arange(len(s), device=s.device)
+    for column, P in reversed(list(zip(mdp.chain_columns, mdp.matrices, strict=True))):
+        s[..., column] = (layer % len(P)).to(s.dtype).unsqueeze(-1)
+        layer = layer // len(P)
+    if mdp.horizon is not None:
+        s[..., -1] = period
+    return s.flatten(0, 1)
+
+
+def layer_of(mdp: MDP, s: Tensor) -> Tensor:
+    """The layer (...) of states s: the period times the states of all chains, each taken to the nearest there is."""
+    layer = torch.zeros(s.shape[:-1], dtype=torch.long, device=s.device)
+    if mdp.horizon is not None:
+        layer = layer + whole(s[..., -1], mdp.horizon)
+    for column, P in zip(mdp.chain_columns, mdp.matrices, strict=True):
+        layer = layer * len(P) + whole(s[..., column], len(P))
+    return layer
 
 
 def clamp_shares(mdp: MDP, y: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from econrl.accuracy import HeldOut
-from econrl.errors import MethodError, SolveError
+from econrl.errors import MethodError
 from econrl.euler import find_structure
 from econrl.grids import GRIDS
 from econrl.hats import HatGrid, factors_of
@@ -18,7 +18,7 @@ from econrl.mdp import MDP
 from econrl.smolyak import count_points
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.fit_grid import fitted
-from econrl.solvers.on_grid import free_memory
+from econrl.solvers.on_grid import require_memory
 from econrl.solvers.time_iteration import (
     Collocation,
     Progress,
@@ -126,13 +126,9 @@ class Adaptive(Method):
         """Raise SolveError, before anything is allocated, where the grid would not fit."""
         layers = math.prod(len(P) for P in mdp.matrices)
         needed = 8.0 * points**2 * (3 + layers**2)
-        limit = self.memory_limit if self.memory_limit is not None else 0.5 * free_memory(mdp.device)
-        if needed > limit:
-            raise SolveError(
-                f"adaptive on {type(mdp.model).__name__} needs about {needed:.3g} bytes for {points:,} points in "
-                f"{len(mdp.continuous)} dimensions, and may use {limit:.3g}. Reduce `level` or `max_points`, or raise "
-                "`refine` or `memory_limit`"
-            )
+        size = f"{points:,} points in {len(mdp.continuous)} dimensions"
+        advice = "Reduce `level` or `max_points`, or raise `refine` or `memory_limit`"
+        require_memory(self.name, mdp, needed, size, advice, self.memory_limit)
 
 
 def tasmanian() -> Any:

@@ -14,13 +14,13 @@ from econrl.accuracy import HeldOut
 from econrl.errors import SolveError
 from econrl.euler import find_structure
 from econrl.functions import StateFunction
-from econrl.grids import GridValue
+from econrl.grids import GridValue, layer_of, layered_states
 from econrl.interpolation import TensorGrid
 from econrl.mdp import MDP
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.evaluation import evaluate
 from econrl.solvers.fit_grid import fitted
-from econrl.solvers.on_grid import CHUNK, free_memory
+from econrl.solvers.on_grid import CHUNK, require_memory
 from econrl.solvers.vi import VI
 from econrl.variables import Action, is_bound
 
@@ -199,11 +199,7 @@ class EndogenousPolicy(StateFunction):
         self.description["exogenous"] = exogenous
         self.kept, self.low, self.high = kept, low, high
         self.z_columns = [column for column in mdp.continuous if column != x]
-        self.chains = [
-            slot.start for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if v in mdp.chains
-        ]
-        self.sizes = [len(P) for P in mdp.matrices]
-        self.layers, self.exogenous = math.prod(self.sizes), exogenous
+        self.layers, self.exogenous = math.prod(len(P) for P in mdp.matrices), exogenous
         self.each = exogenous ** len(self.z_columns)  # rows of a layer
         shape = ((mdp.horizon or 1) * self.layers * self.each, points)
         for name in ("M", "c", "slope"):
@@ -223,25 +219,11 @@ class EndogenousPolicy(StateFunction):
             self.low, self.high, [self.exogenous] * len(self.low), [0.0] * len(self.low), "linear",
             self.mdp.device, self.mdp.dtype,
         )  # fmt: skip
-        z = grid.mesh()
-        s = z.new_full((self.layers, len(z), self.mdp.S), x)
-        s[..., self.z_columns] = z
-        layer = torch.arange(self.layers, device=s.device)
-        for column, n in reversed(list(zip(self.chains, self.sizes, strict=True))):
-            s[..., column] = (layer % n).to(s.dtype).unsqueeze(-1)
-            layer = layer // n
-        if self.mdp.horizon is not None:
-            s[..., -1] = period
-        return s.flatten(0, 1)
+        return layered_states(self.mdp, self.z_columns, grid.mesh(), period, fill=x)
 
     def place(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """The rows (..., K) that tell c at s (..., S), and their weights."""
-        row = torch.zeros(s.shape[:-1], dtype=torch.long, device=s.device)
-        if self.mdp.horizon is not None:
-            row = s[..., -1].detach().round().long().clamp(0, self.mdp.horizon - 1)
-        for column, n in zip(self.chains, self.sizes, strict=True):
-            row = row * n + s[..., column].detach().round().long().clamp(0, n - 1)
-        rows, weights = row.unsqueeze(-1), torch.ones_like(s[..., :1])
+        rows, weights = layer_of(self.mdp, s).unsqueeze(-1), torch.ones_like(s[..., :1])
         for column, low, high in zip(self.z_columns, self.low, self.high, strict=True):
             position = (s[..., column] - low) / (high - low) * (self.exogenous - 1)
             position = position.clamp(-BEYOND, self.exogenous - 1 + BEYOND)
@@ -358,12 +340,9 @@ class Backwards:
 
     def check_memory(self, queries: int, taps: int) -> None:
         """Raise SolveError, before it is allocated, where what a step needs would not fit into half of the memory."""
-        needed, limit = 8.0 * queries * (2 * self.mdp.S + 8 + 10 * taps), 0.5 * free_memory(self.mdp.device)
-        if needed > limit:
-            raise SolveError(
-                f"egm on {type(self.mdp.model).__name__} needs about {needed:.3g} bytes for {queries:,} next states, "
-                f"and may use {limit:.3g}. Reduce `points`, `exogenous` or `nodes`, or take another method"
-            )
+        needed = 8.0 * queries * (2 * self.mdp.S + 8 + 10 * taps)
+        advice = "Reduce `points`, `exogenous` or `nodes`, or take another method"
+        require_memory("egm", self.mdp, needed, f"{queries:,} next states", advice)
 
     def reach_of(self, z: list[int]) -> tuple[list[float], list[float]]:
         """How far exogenous states go in one period from their domain, within the margin; half as far again."""

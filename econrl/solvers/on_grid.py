@@ -76,14 +76,9 @@ class OnTensorGrid(Method):
         """Raise SolveError, before anything is allocated, where the grid would not fit."""
         points = self.points_of(mdp)
         states = math.prod(points) * math.prod(len(P) for P in mdp.matrices)
-        needed = self.memory(mdp, points)
-        limit = self.memory_limit if self.memory_limit is not None else 0.5 * free_memory(mdp.device)
-        if needed > limit:
-            raise SolveError(
-                f"{self.name} on {type(mdp.model).__name__} needs about {needed:.3g} bytes for {states:,} grid points "
-                f"({' x '.join(map(str, points))}) and {len(mdp.nodes):,} shock nodes, and may use {limit:.3g}. "
-                "Reduce `points` (or `nodes`, or the number of states), raise `memory_limit`, or take another method"
-            )
+        size = f"{states:,} grid points ({' x '.join(map(str, points))}) and {len(mdp.nodes):,} shock nodes"
+        advice = "Reduce `points` (or `nodes`, or the number of states), raise `memory_limit`, or take another method"
+        require_memory(self.name, mdp, self.memory(mdp, points), size, advice, self.memory_limit)
 
     def memory(self, mdp: MDP, points: Sequence[int]) -> float:
         """Bytes needed at the peak, predicted."""
@@ -103,6 +98,16 @@ def each(method: Method, name: str, setting: Any, d: int) -> list[Any]:
     if len(values) != d:
         raise MethodError(f"{method.name}: `{name}` has {len(values)} entries, and the model has {d} continuous states")
     return values
+
+
+def require_memory(name: str, mdp: MDP, needed: float, size: str, advice: str, limit: float | None = None) -> None:
+    """Raise SolveError, in the name of a method, where so many bytes are more than `limit`, or half of what is free."""
+    allowed = limit if limit is not None else 0.5 * free_memory(mdp.device)
+    if needed > allowed:
+        model = type(mdp.model).__name__
+        raise SolveError(
+            f"{name} on {model} needs about {needed:.3g} bytes for {size}, and may use {allowed:.3g}. {advice}"
+        )
 
 
 def free_memory(device: torch.device) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from econrl.accuracy import HeldOut
-from econrl.errors import MethodError, SolveError
+from econrl.errors import MethodError
 from econrl.euler import find_structure
 from econrl.grids import GRIDS
 from econrl.mdp import MDP
@@ -16,7 +16,7 @@ from econrl.smolyak import SmolyakGrid, count_points
 from econrl.solvers import time_iteration, vi
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.fit_grid import fitted
-from econrl.solvers.on_grid import each, free_memory
+from econrl.solvers.on_grid import each, require_memory
 from econrl.solvers.time_iteration import Collocation, sketch
 
 GRIDS["smolyak"] = SmolyakGrid
@@ -78,13 +78,10 @@ class Smolyak(Method):
         points, layers = count_points(self.levels_of(mdp)), math.prod(len(P) for P in mdp.matrices)
         functions = 4 * (mdp.horizon or 1) * layers * points * (1 + mdp.A)
         needed = 8.0 * (points**2 * (3 + layers**2) + functions + layers * points * self.howard)
-        limit = self.memory_limit if self.memory_limit is not None else 0.5 * free_memory(mdp.device)
-        if needed > limit:
-            raise SolveError(
-                f"smolyak on {type(mdp.model).__name__} needs about {needed:.3g} bytes for {points:,} points of level "
-                f"{max(self.levels_of(mdp), default=0)} in {len(mdp.continuous)} dimensions, and may use {limit:.3g}. "
-                "Reduce `level`, give states that matter less a lower one, or raise `memory_limit`"
-            )
+        level, d = max(self.levels_of(mdp), default=0), len(mdp.continuous)
+        advice = "Reduce `level`, give states that matter less a lower one, or raise `memory_limit`"
+        size = f"{points:,} points of level {level} in {d} dimensions"
+        require_memory(self.name, mdp, needed, size, advice, self.memory_limit)
 
     def describe_grid(self, mdp: MDP, levels: list[int]) -> dict[str, Any]:
         columns = mdp.continuous
