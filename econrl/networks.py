@@ -90,13 +90,14 @@ def network(
     gives: Literal["actions", "value"],
     sees_actions: bool = False,
     activation: type[nn.Module] = nn.SiLU,
+    sets: int = 1,
 ) -> MLP | PooledNetwork:
-    """From the features of s, and u where it `sees_actions`, to the u of all actions, or to one number.
+    """From the features of s, and u where it `sees_actions`, to `sets` numbers for each action, or to one number.
 
     Permutation-equivariant, and invariant, where the members of a group are exchangeable.
     """
     inputs = features.size + (mdp.A if sees_actions else 0)
-    outputs = mdp.A if gives == "actions" else 1
+    outputs = sets * mdp.A if gives == "actions" else 1
     group = exchangeable(mdp)
     if group is None:
         return MLP(inputs, hidden, outputs, activation)
@@ -104,7 +105,8 @@ def network(
     own = torch.stack([torch.isin(sources, states).nonzero().flatten() for states in group.states])
     if sees_actions:
         own = torch.cat([own, features.size + group.actions], dim=-1)
-    results = group.actions if gives == "actions" else group.actions[:, :0]
+    of_actions = sets if gives == "actions" else 0
+    results = torch.cat([group.actions[:, :0], *(group.actions + k * mdp.A for k in range(of_actions))], dim=-1)
     return PooledNetwork(group, own, inputs, results, outputs, hidden, activation)
 
 

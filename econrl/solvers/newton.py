@@ -52,6 +52,7 @@ PATIENCE, MOST_DOUBLINGS = 8, 3  # measurements without a lower error, after whi
 FOR_VALUE = 0.15  # of a time limit, kept for the value
 NUMBERS = 4_000_000  # held at once in a chunk: states x residuals x (nodes + 1) x widths
 NODES = (2, 3, 5, 7)  # tried in this order
+KINKED = 1e-5  # change of the residuals accepted for fewer nodes where multipliers matter
 
 
 # The equations
@@ -114,10 +115,10 @@ class Newton(Method):
     paths: int = 300
     """Paths of the simulation that the policy's own states are drawn from."""
     nodes: int = 7
-    """Quadrature nodes a shock at most; fewer where no bound may bind, so that residuals are smooth, and the starting
-    policy's change by at most `quadrature`."""
+    """Quadrature nodes a shock at most; fewer where no bound may bind, so that residuals are smooth, or where multipliers
+    matter, and the starting policy's residuals change by at most `quadrature`."""
     quadrature: float = 1e-8
-    """Mean change of the residuals that is accepted for a coarser quadrature."""
+    """Mean change of the residuals that is accepted for a coarser quadrature; where multipliers matter, at least 1e-5."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "paths", "nodes"):
@@ -171,10 +172,11 @@ class Polish:
         forms = forms_of(mdp, s, policy(s))
         smooth = all(form == FREE for form in forms)
         self.mdp = mdp
-        if smooth and self.structure.exists:
-            self.mdp = coarsest(task, mdp, self.structure, policy, s[:500], method.nodes, method.quadrature)
         self.structure = without_multipliers(self.structure, forms, mdp)
         self.priced = any(self.structure.matters_at_low + self.structure.matters_at_high)
+        if (smooth or self.priced) and self.structure.exists:
+            tolerance = max(method.quadrature, KINKED) if self.priced else method.quadrature
+            self.mdp = coarsest(task, mdp, self.structure, policy, s[:500], method.nodes, tolerance)
         if self.priced and (reason := cannot_price(mdp, s, policy(s))):
             raise SolveError(f"newton cannot polish {type(mdp.model).__name__}: {reason}. Take ddpg or vi")
         steep = steepness(mdp, self.structure, policy, s[:100]).tolist() if self.priced else None

@@ -19,6 +19,8 @@ from econrl.mdp import MDP
 from econrl.networks import Features, Units, exchangeable, network
 from econrl.solvers.perturbation import LinearPolicy, QuadraticValue
 
+ROUNDS = 2  # in which binding bounds bend each other's actions
+
 
 class SmoothNetwork(nn.Module):
     """A linear function plus a tanh network: where a linear policy is nearly right, little is left to learn."""
@@ -51,16 +53,16 @@ class PeriodFunction(StateFunction):
     Where the members of a group are exchangeable, the network treats them alike (`pooled.py`).
     """
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], gives: Literal["actions", "value"]):
+    def __init__(self, mdp: MDP, hidden: Sequence[int], gives: Literal["actions", "value"], sets: int = 1):
         super().__init__(mdp)
         self.hidden = list(hidden)
         self.features = Features(mdp)
-        self.networks = nn.ModuleList(self.new_network(mdp, hidden, gives) for _ in range(mdp.horizon or 1))
+        self.networks = nn.ModuleList(self.new_network(mdp, hidden, gives, sets) for _ in range(mdp.horizon or 1))
 
-    def new_network(self, mdp: MDP, hidden: Sequence[int], gives: Literal["actions", "value"]) -> nn.Module:
+    def new_network(self, mdp: MDP, hidden: Sequence[int], gives: Literal["actions", "value"], sets: int) -> nn.Module:
         if exchangeable(mdp) is not None:
-            return network(mdp, self.features, hidden, gives, activation=nn.Tanh)
-        return SmoothNetwork(self.features.size, hidden, mdp.A if gives == "actions" else 1)
+            return network(mdp, self.features, hidden, gives, activation=nn.Tanh, sets=sets)
+        return SmoothNetwork(self.features.size, hidden, sets * mdp.A if gives == "actions" else 1)
 
     def output(self, s: Tensor, z: Tensor) -> Tensor:
         """The function's value from the network's output z (..., outputs)."""
@@ -90,7 +92,12 @@ class PolishedPolicy(PeriodFunction):
     """pi(s), in the forms of `forms.py`: log-odds where no bound ever binds, else cut off at the bound.
 
     With `linear`, the network is a correction of a first-order perturbation. With `steepness` (A,), what is beyond a
-    bound tells the gain that a move beyond it would bring: so much for each unit.
+    bound tells the gain that a move beyond it would bring: so much for each unit. A bound that binds one action then
+    bends all others, and the network says by how much, c (..., A) besides x (..., A):
+
+        z_i = x_i + c_i / A  sum over j != i of what z_j is beyond its bounds,
+
+    so that every kink lies where its bound begins to bind, and only smooth functions have to be learned.
     """
 
     def __init__(
@@ -101,7 +108,7 @@ class PolishedPolicy(PeriodFunction):
         linear: bool = False,
         steepness: Sequence[float] | None = None,
     ):
-        super().__init__(mdp, hidden, "actions")
+        super().__init__(mdp, hidden, "actions", sets=1 if steepness is None else 2)
         self.forms = list(forms)
         self.steepness = None if steepness is None else list(steepness)
         self.base = LinearPolicy(mdp) if linear else None
@@ -124,8 +131,17 @@ class PolishedPolicy(PeriodFunction):
     def cut_off(self) -> Forms:
         return Forms(self.mdp, self.forms)
 
-    def z(self, s: Tensor, correction: Tensor) -> Tensor:
-        return correction if self.base is None else self.base.raw(s) + correction
+    def z(self, s: Tensor, raw: Tensor) -> Tensor:
+        """z (..., A) from the network's outputs at s."""
+        x = raw[..., : self.mdp.A]
+        x = x if self.base is None else self.base.raw(s) + x
+        if not self.prices:
+            return x
+        z, c = x, raw[..., self.mdp.A :] / self.mdp.A
+        for _ in range(ROUNDS):
+            beyond = self.cut_off.beyond(z)
+            z = x + c * (beyond.sum(dim=-1, keepdim=True) - beyond)
+        return z
 
     def output(self, s: Tensor, z: Tensor) -> Tensor:
         return self.mdp.from_shares(s, self.cut_off.shares(self.z(s, z)))
@@ -142,8 +158,9 @@ class PolishedPolicy(PeriodFunction):
         return s.new_tensor(self.steepness) * self.cut_off.beyond(self.z(s, network(self.features(s))))
 
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
-        """z (..., A) that give the actions a (..., A), as nearly as may be."""
-        return self.cut_off.outputs_for(s, a)
+        """Outputs of the network that give the actions a (..., A), as nearly as may be."""
+        z = self.cut_off.outputs_for(s, a)
+        return torch.cat([z, torch.zeros_like(z)], dim=-1) if self.prices else z
 
 
 class PolishedValue(PeriodFunction):
