@@ -334,21 +334,6 @@ def euler_residuals(
     return complementarity(mdp, G, scale, s, policy(s))
 
 
-def priced_residuals(
-    mdp: MDP, structure: Structure, policy: Function, gains: Function, s: Tensor, later: tuple[Function, Function]
-) -> Tensor:
-    """G / |r_a| - gains (B, A): the same where the gains from a move beyond a binding bound are found along with the
-    policy, zero where none binds. `later` are policy and gains from tomorrow on.
-
-    Nothing here has a kink but policy and gains, and tomorrow's multiplier needs no second expectation. For models in
-    which rewards fall or rise with every action, r_a not zero.
-    """
-    G, _ = condition(mdp, lambda s: costate(mdp, structure, later[0], s, gains=later[1]), policy, s)
-    a = policy(s)
-    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
-    return unit_free(mdp, G, r_a.abs(), s, a) - gains(s)
-
-
 def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
     """The same with the value function's own derivative V_s in place of the costate: whether the policy is optimal for
     its value. For models without an Euler equation; together with the Bellman residual it tests optimality."""

@@ -13,6 +13,7 @@ With z what is approximated, and y the shares of `mdp.py`:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,10 +29,22 @@ OFF = 1e-9  # how far off a bound on which the reward may be infinite, as where 
 
 
 class Forms:
-    """The form of each action variable, and the way from z (..., A) to shares and back."""
+    """The form of each action variable, and the way from z (..., A) to shares and back.
 
-    def __init__(self, mdp: MDP, forms: Sequence[str]):
+    With `steepness` (A,), what z is beyond a bound tells the gain that the forbidden move would bring
+    (`multipliers.py`): so much for each unit.
+    """
+
+    def __init__(self, mdp: MDP, forms: Sequence[str], steepness: Sequence[float] | None = None):
         self.mdp, self.forms = mdp, list(forms)
+        self.steepness = None if steepness is None else list(steepness)
+
+    def describe(self) -> dict[str, Any]:
+        return {"forms": self.forms, "steepness": self.steepness}
+
+    @property
+    def prices(self) -> bool:
+        return self.steepness is not None
 
     def _parts(self) -> list[tuple[Action | Budget, slice, str]]:
         slots = [slice(slot.start, slot.stop) for slot in self.mdp.action_slots]
@@ -90,6 +103,10 @@ class Forms:
             part = (z - self.project(z))[..., columns]
             parts.append(-part if form == LOW and logarithmic(v, form) else part)
         return torch.cat(parts, dim=-1)
+
+    def gains(self, z: Tensor) -> Tensor:
+        """The gains (..., A) from moves beyond the bounds that bind; zero where none does."""
+        return z.new_tensor(self.steepness) * self.beyond(z)
 
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
         """z (..., A) that give the actions a (..., A), as nearly as may be."""

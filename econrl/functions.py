@@ -42,7 +42,7 @@ class StateFunction(nn.Module):
     @property
     def prices(self) -> bool:
         """Whether a policy also knows what a move beyond a binding bound would bring: then `gains(s)` (..., A) says
-        it, unit-free (`priced_residuals` in `euler.py`)."""
+        it, unit-free (`multipliers.py`)."""
         return False
 
     def gains(self, s: Tensor) -> Tensor:

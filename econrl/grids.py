@@ -137,16 +137,25 @@ class GridPolicy(NearFunction):
 class CutOffPolicy(NearFunction):
     """A policy on a grid: interpolated z, in the forms of `forms.py`, to actions (..., A) that may sit on a bound."""
 
-    def __init__(self, mdp: MDP, forms: Sequence[str], **description: Any):
+    def __init__(self, mdp: MDP, forms: Sequence[str], steepness: Sequence[float] | None = None, **description: Any):
         super().__init__(mdp, mdp.A, **description)
-        self.forms = Forms(mdp, forms)
+        self.forms = Forms(mdp, forms, steepness)
 
     def describe(self) -> dict[str, Any]:
-        return {"forms": self.forms.forms, **self.description}
+        return {**self.forms.describe(), **self.description}
+
+    def z(self, s: Tensor) -> Tensor:
+        return self.interpolate(s).movedim(0, -1)
 
     def forward(self, s: Tensor) -> Tensor:
-        z = self.interpolate(s).movedim(0, -1)
-        return self.mdp.from_shares(s, self.forms.shares(z))
+        return self.mdp.from_shares(s, self.forms.shares(self.z(s)))
+
+    @property
+    def prices(self) -> bool:
+        return self.forms.prices
+
+    def gains(self, s: Tensor) -> Tensor:
+        return self.forms.gains(self.z(s))
 
 
 def layered_states(mdp: MDP, columns: Sequence[int], mesh: Tensor, period: int, fill: float = 0.0) -> Tensor:

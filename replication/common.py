@@ -17,12 +17,17 @@ OUT = Path(__file__).parent / "results"
 Row = dict[str, Any]
 
 
-def arguments(doc: str, fast: str) -> argparse.Namespace:
+def parser_of(doc: str, fast: str) -> argparse.ArgumentParser:
     """--fast, with what it means, and --again."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--fast", action="store_true", help=fast)
     parser.add_argument("--again", action="store_true", help="repeat runs that the CSV holds already")
-    return parser.parse_args()
+    return parser
+
+
+def arguments(doc: str, fast: str) -> argparse.Namespace:
+    """What the command line gave of these."""
+    return parser_of(doc, fast).parse_args()
 
 
 def measured(file: Path, wanted: Iterable[Row], run: Callable[[Row], Row], again: bool = False) -> pd.DataFrame:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from econrl.accuracy import HeldOut
 from econrl.errors import MethodError
-from econrl.euler import find_structure
 from econrl.grids import GRIDS
 from econrl.hats import HatGrid, factors_of
 from econrl.mdp import MDP
@@ -87,15 +86,15 @@ class Adaptive(Method):
         """Sketch on a coarse grid, iterate, refine, iterate. Raises MethodError where Tasmanian is not installed, and
         SolveError for a grid that does not fit into memory."""
         tasmanian()
-        tracker, structure = Tracker(task, HeldOut(task.model, mdp.device)), find_structure(mdp)
+        tracker = Tracker(task, HeldOut(task.model, mdp.device))
         self.check_memory(mdp, classic_points(len(mdp.continuous), self.level))
         coarse = Refinement(mdp, min(self.level, COARSE))
-        rough = sketch(self, mdp, structure, task, self.describe_grid(mdp, coarse))
+        rough = sketch(self, mdp, task, self.describe_grid(mdp, coarse))
         refinement, policy, at = Refinement(mdp, self.level), rough.policy, Progress()
         where = fitted(mdp, policy, self.describe_grid(mdp, coarse), self.margin, False)
         while True:
             description = {**where, **refinement.describe()}
-            it = Collocation(self.name, rough.mdp, structure, rough.forms, description, task)
+            it = Collocation(self.name, rough.mdp, rough.forms, description, task)
             converge(self, it, policy, tracker, at)
             policy = it.policy
             if at.message or tracker.converged or self.refine == 0:

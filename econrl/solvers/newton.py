@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -16,19 +16,15 @@ from econrl.bellman import lookahead
 from econrl.errors import SolveError
 from econrl.euler import (
     Structure,
-    action_jacobian,
-    condition,
-    costate,
     euler_residuals,
     find_structure,
     greedy_residuals,
-    priced_residuals,
-    unit_free,
 )
 from econrl.expectation import Quadrature
-from econrl.forms import BOTH, FREE, HIGH, LOW, forms_of
+from econrl.forms import FREE, forms_of
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
+from econrl.multipliers import cannot_price, matter, priced_residuals, steepness, without_multipliers
 from econrl.networks import exchangeable
 from econrl.simulate import go_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
@@ -94,7 +90,7 @@ class Newton(Method):
 
     each on fresh states, drawn in proportion to |R| from simulated ones of the current policy and some of the box. The
     residuals outnumber the weights. A perturbation is corrected; from any other start the network begins as its copy.
-    Where a binding bound's multiplier matters tomorrow, the network carries it too (`priced_residuals`). The value of
+    Where a binding bound's multiplier matters tomorrow, the network carries it too (`multipliers.py`). The value of
     the policy found then solves V = r + E[beta V'] in the same way. Where there is no Euler equation, policy and value
     solve the first-order condition with V_s and the Bellman equation together. A life cycle has one network a period,
     solved backwards from the last.
@@ -115,10 +111,10 @@ class Newton(Method):
     paths: int = 300
     """Paths of the simulation that the policy's own states are drawn from."""
     nodes: int = 7
-    """Quadrature nodes a shock at most; fewer where no bound may bind, so that residuals are smooth, or where multipliers
-    matter, and the starting policy's residuals change by at most `quadrature`."""
+    """Quadrature nodes a shock at most; fewer where no bound may bind, so that residuals are smooth, or where
+    multipliers matter, if the starting policy's residuals change by at most `quadrature`."""
     quadrature: float = 1e-8
-    """Mean change of the residuals that is accepted for a coarser quadrature; where multipliers matter, at least 1e-5."""
+    """Mean change of the residuals that is accepted for fewer nodes; where multipliers matter, at least 1e-5."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "paths", "nodes"):
@@ -173,13 +169,16 @@ class Polish:
         smooth = all(form == FREE for form in forms)
         self.mdp = mdp
         self.structure = without_multipliers(self.structure, forms, mdp)
-        self.priced = any(self.structure.matters_at_low + self.structure.matters_at_high)
+        self.priced = matter(self.structure)
         if (smooth or self.priced) and self.structure.exists:
             tolerance = max(method.quadrature, KINKED) if self.priced else method.quadrature
             self.mdp = coarsest(task, mdp, self.structure, policy, s[:500], method.nodes, tolerance)
-        if self.priced and (reason := cannot_price(mdp, s, policy(s))):
-            raise SolveError(f"newton cannot polish {type(mdp.model).__name__}: {reason}. Take ddpg or vi")
-        steep = steepness(mdp, self.structure, policy, s[:100]).tolist() if self.priced else None
+        if self.priced:
+            one = "each period of a life cycle has multipliers of its own"
+            if reason := one if mdp.horizon is not None else cannot_price(mdp, s, policy(s)):
+                why = f"where a bound binds tomorrow its multiplier enters today's Euler equation, and {reason}"
+                raise SolveError(f"newton cannot polish {type(mdp.model).__name__}: {why}. Take time_iteration or ddpg")
+        steep = steepness(mdp, self.structure, policy, s[:100]) if self.priced else None
         units, linear = units_of(value(s)), smooth and isinstance(policy, LinearPolicy)
         quadratic = isinstance(value, QuadraticValue) and units.sign == 0
         self.policy = PolishedPolicy(mdp, hidden, forms, linear, steep).to(mdp.device, mdp.dtype)
@@ -428,49 +427,6 @@ def coarsest(
         if (residuals(coarse) - reference).abs().mean() <= tolerance:
             return coarse
     return mdp
-
-
-def without_multipliers(structure: Structure, forms: list[str], mdp: MDP) -> Structure:
-    """Bounds that never bind have no multipliers."""
-    low: list[bool] = []
-    high: list[bool] = []
-    for form, slot in zip(forms, mdp.action_slots, strict=True):
-        low += [form in (LOW, BOTH)] * (slot.stop - slot.start)
-        high += [form in (HIGH, BOTH)] * (slot.stop - slot.start)
-    return replace(
-        structure,
-        matters_at_low=tuple(a and b for a, b in zip(structure.matters_at_low, low, strict=False)),
-        matters_at_high=tuple(a and b for a, b in zip(structure.matters_at_high, high, strict=False)),
-    )
-
-
-def cannot_price(mdp: MDP, s: Tensor, a: Tensor) -> str:
-    """Why tomorrow's multipliers cannot be known along with the policy, or nothing."""
-    why = "where a bound binds tomorrow its multiplier enters today's Euler equation, and "
-    if mdp.horizon is not None:
-        return why + "each period of a life cycle has its own"
-    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a).abs()
-    if (r_a < 1e-8 * r_a.amax(dim=0)).any():
-        return why + "the reward does not depend on the action, so that it has no unit"
-    return ""
-
-
-def steepness(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
-    """1 / |dy/dg| (A,): how fast the gain g from a larger share falls in this share, where all others answer it; at the
-    median of the states s (B, S).
-
-    A gain that goes on falling like that beyond a bound makes a smooth function of what is beyond and what is within.
-    """
-    y = mdp.shares(s, policy(s))
-    price = lambda s: costate(mdp, structure, policy, s, depth=0)  # noqa: E731
-
-    def gain(y: Tensor) -> Tensor:
-        a = mdp.from_shares(s, y)
-        G, scale = condition(mdp, price, lambda _: a, s)
-        return unit_free(mdp, G, scale.detach(), s, a)
-
-    answers = torch.linalg.inv_ex(action_jacobian(gain, y)).inverse.diagonal(dim1=-2, dim2=-1)
-    return 1 / answers.abs().median(dim=0).values
 
 
 def with_weights(network: nn.Module, theta: Parameters) -> Function:

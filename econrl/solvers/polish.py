@@ -91,11 +91,11 @@ class PeriodFunction(StateFunction):
 class PolishedPolicy(PeriodFunction):
     """pi(s), in the forms of `forms.py`: log-odds where no bound ever binds, else cut off at the bound.
 
-    With `linear`, the network is a correction of a first-order perturbation. With `steepness` (A,), what is beyond a
-    bound tells the gain that a move beyond it would bring: so much for each unit. A bound that binds one action then
-    bends all others, and the network says by how much, c (..., A) besides x (..., A):
+    With `linear`, the network is a correction of a first-order perturbation. With `steepness`, it knows its multipliers
+    (`multipliers.py`). A bound that binds one action then bends all others, and the network says by how much: besides
+    x (..., A) it gives b and c (..., A), and
 
-        z_i = x_i + c_i / A  sum over j != i of what z_j is beyond its bounds,
+        z_i = x_i + c_i / A  sum over j != i of (1 + b_j) times what z_j is beyond its bounds,
 
     so that every kink lies where its bound begins to bind, and only smooth functions have to be learned.
     """
@@ -108,18 +108,12 @@ class PolishedPolicy(PeriodFunction):
         linear: bool = False,
         steepness: Sequence[float] | None = None,
     ):
-        super().__init__(mdp, hidden, "actions", sets=1 if steepness is None else 2)
-        self.forms = list(forms)
-        self.steepness = None if steepness is None else list(steepness)
+        super().__init__(mdp, hidden, "actions", sets=1 if steepness is None else 3)
+        self.forms = Forms(mdp, forms, steepness)
         self.base = LinearPolicy(mdp) if linear else None
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "hidden": self.hidden,
-            "forms": self.forms,
-            "linear": self.base is not None,
-            "steepness": self.steepness,
-        }
+        return {"hidden": self.hidden, "linear": self.base is not None, **self.forms.describe()}
 
     def begin_at(self, linear: LinearPolicy) -> None:
         """Take this policy for the base, and correct nothing yet."""
@@ -127,40 +121,35 @@ class PolishedPolicy(PeriodFunction):
         self.base.load_state_dict(linear.state_dict())
         silence(self.networks)
 
-    @property
-    def cut_off(self) -> Forms:
-        return Forms(self.mdp, self.forms)
-
     def z(self, s: Tensor, raw: Tensor) -> Tensor:
         """z (..., A) from the network's outputs at s."""
-        x = raw[..., : self.mdp.A]
-        x = x if self.base is None else self.base.raw(s) + x
         if not self.prices:
-            return x
-        z, c = x, raw[..., self.mdp.A :] / self.mdp.A
+            return raw if self.base is None else self.base.raw(s) + raw
+        x, b, c = raw.chunk(3, dim=-1)
+        z = x
         for _ in range(ROUNDS):
-            beyond = self.cut_off.beyond(z)
-            z = x + c * (beyond.sum(dim=-1, keepdim=True) - beyond)
+            beyond = (1 + b) * self.forms.beyond(z)
+            z = x + c / self.mdp.A * (beyond.sum(dim=-1, keepdim=True) - beyond)
         return z
 
     def output(self, s: Tensor, z: Tensor) -> Tensor:
-        return self.mdp.from_shares(s, self.cut_off.shares(self.z(s, z)))
+        return self.mdp.from_shares(s, self.forms.shares(self.z(s, z)))
 
     @property
     def prices(self) -> bool:
-        return self.steepness is not None
+        return self.forms.prices
 
     def gains(self, s: Tensor) -> Tensor:
         return self.gains_by(self.networks[0], s)
 
     def gains_by(self, network: Function, s: Tensor) -> Tensor:
-        """The gains (..., A) from moves beyond binding bounds were this the network; zero where no bound binds."""
-        return s.new_tensor(self.steepness) * self.cut_off.beyond(self.z(s, network(self.features(s))))
+        """The gains (..., A) from moves beyond binding bounds were this the network."""
+        return self.forms.gains(self.z(s, network(self.features(s))))
 
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
         """Outputs of the network that give the actions a (..., A), as nearly as may be."""
-        z = self.cut_off.outputs_for(s, a)
-        return torch.cat([z, torch.zeros_like(z)], dim=-1) if self.prices else z
+        z = self.forms.outputs_for(s, a)
+        return torch.cat([z, torch.zeros_like(z), torch.zeros_like(z)], dim=-1) if self.prices else z
 
 
 class PolishedValue(PeriodFunction):

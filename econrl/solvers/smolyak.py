@@ -110,9 +110,9 @@ class Smolyak(Method):
             if mdp.horizon is None:
                 return vi.iterate(self, by_value, task, tracker)
             return vi.recurse(by_value, task, tracker)
-        rough = sketch(self, mdp, structure, task, coarse)
+        rough = sketch(self, mdp, task, coarse)
         description = fitted(mdp, rough.policy, wide, self.margin, False)
-        it = Collocation(self.name, rough.mdp, structure, rough.forms, description, task)
+        it = Collocation(self.name, rough.mdp, rough.forms, description, task)
         if mdp.horizon is None:
             return time_iteration.iterate(self, it, rough.policy, tracker)
         return time_iteration.recurse(it, rough.policy, task, tracker)

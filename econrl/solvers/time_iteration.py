@@ -19,11 +19,12 @@ from econrl.forms import BOTH, FREE, LOW, Forms, forms_of, two_bounds
 from econrl.functions import StateFunction
 from econrl.grids import CutOffPolicy, GridValue
 from econrl.mdp import MDP
+from econrl.multipliers import gain_of, priced_forms, without_multipliers
 from econrl.simulate import ergodic_states
 from econrl.solvers.base import Result, Task, Tracker, require
 from econrl.solvers.evaluation import evaluate, explain
 from econrl.solvers.fit_grid import coarse_points, fitted
-from econrl.solvers.newton import coarsest
+from econrl.solvers.newton import KINKED, coarsest
 from econrl.solvers.on_grid import OnTensorGrid
 from econrl.solvers.perturbation import LinearPolicy, Perturbation
 from econrl.solvers.start import find_start
@@ -46,7 +47,7 @@ SKETCH_NODES = 3  # a shock
 PATIENCE = 60  # iterations without a new smallest change
 FOR_VALUE = 0.2  # of a time limit, kept for the value
 KRYLOV = 200  # steps of GMRES, at most, for the value
-SAMPLE = 2000  # states that tell which bounds may bind
+SAMPLE, FEW = 2000, 100  # states that tell which bounds may bind, and how steep gains are beyond them
 
 
 class OutOfTime(Exception):
@@ -73,10 +74,14 @@ class Equations:
         a = self.actions(s, z)
         return euler_residuals(self.mdp, self.structure, lambda _: a, s, later)
 
-    def gain(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
+    def gain(self, s: Tensor, z: Tensor, later: CutOffPolicy) -> Tensor:
         """g (B, A): what more of each action would bring, free of units."""
+        gains = later.gains if later.prices else None
+        price = lambda s: costate(self.mdp, self.structure, later, s, gains=gains)  # noqa: E731
         a = self.actions(s, z)
-        G, scale = condition(self.mdp, lambda s: costate(self.mdp, self.structure, later, s), lambda _: a, s)
+        if later.prices:
+            return gain_of(self.mdp, price, s, a)
+        G, scale = condition(self.mdp, price, lambda _: a, s)
         return G / scale
 
     def solve(self, s: Tensor, z: Tensor, later: Function, J: Tensor, enough: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -124,8 +129,9 @@ class Equations:
                 break
         return z, R
 
-    def extended(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
-        """z, beyond the bound where one binds: there a Newton step for g = 0 that ignores the bounds.
+    def extended(self, s: Tensor, z: Tensor, later: CutOffPolicy) -> Tensor:
+        """z, beyond the bound where one binds: as far as its multiplier says where that matters (`multipliers.py`),
+        else by a Newton step for g = 0 that ignores the bounds.
 
         So z goes through the bound without a kink: on either side it is, to first order, where the action would be were
         there no bound. The step d is shortened to d/(1 + |d|).
@@ -135,10 +141,13 @@ class Equations:
         if len(rows) == 0:
             return z
         s_, z_ = s[rows], z[rows]
-        J = action_jacobian(lambda x: self.gain(s_, x, later), z_)
-        step = newton_step(J, self.gain(s_, z_, later)) * outward[rows]
-        step = step.nan_to_num().clamp(min=0)
+        gain = self.gain(s_, z_, later)
         z = z.clone()
+        if later.prices:
+            z[rows] = z_ + outward[rows] * gain.abs() / gain.new_tensor(later.forms.steepness)
+            return z
+        J = action_jacobian(lambda x: self.gain(s_, x, later), z_)
+        step = (newton_step(J, gain) * outward[rows]).nan_to_num().clamp(min=0)
         z[rows] = z_ + outward[rows] * step / (1 + step)
         return z
 
@@ -188,11 +197,10 @@ class Anderson:
 class Collocation:
     """Policy and value on one grid, and the steps that make the Euler equation hold at its points."""
 
-    def __init__(
-        self, name: str, mdp: MDP, structure: Structure, forms: list[str], description: dict[str, Any], task: Task
-    ):
+    def __init__(self, name: str, mdp: MDP, forms: Forms, description: dict[str, Any], task: Task):
         self.name, self.mdp, self.task, self.deadline = name, mdp, task, 0.0
-        self.policy, self.value = CutOffPolicy(mdp, forms, **description), GridValue(mdp, **description)
+        self.policy, self.value = CutOffPolicy(mdp, **forms.describe(), **description), GridValue(mdp, **description)
+        structure = without_multipliers(find_structure(mdp), forms.forms, mdp)
         self.equations = Equations(mdp, structure, self.policy.forms)
         nodes = len(mdp.nodes) * (len(mdp.nodes) if structure.joint else 1)
         self.chunk = max(NUMBERS.get(mdp.device.type, NUMBERS["cpu"]) // (nodes * self.policy.grid.terms), 16)
@@ -221,7 +229,8 @@ class Collocation:
 
     def step(self) -> float:
         """One iteration; the largest change of a share that it asks for."""
-        z = self.improve(ENOUGH)
+        # Where multipliers matter, what is left of a residual next to a kink would lead the extrapolation astray.
+        z = self.improve(0.0 if self.policy.prices else ENOUGH)
         if not z.isfinite().all():
             at = (~z.isfinite()).any(dim=-1).nonzero()[0]
             raise SolveError(explain(self.name, self.mdp, self.s[at], self.equations.actions(self.s[at], self.z[at])))
@@ -263,15 +272,17 @@ class Sketch:
     """What a rough policy on a coarse grid tells: where to begin, which bounds may bind, how many nodes are needed."""
 
     policy: StateFunction
-    forms: list[str]
+    forms: Forms
     mdp: MDP
 
 
-def sketch(method: Iterated, mdp: MDP, structure: Structure, task: Task, description: dict[str, Any]) -> Sketch:
+def sketch(method: Iterated, mdp: MDP, task: Task, description: dict[str, Any]) -> Sketch:
     """A few iterations on a coarse grid, from the warm start, the perturbation or the best constant shares."""
-    start = first_policy(mdp, task)
+    start, structure, generator = first_policy(mdp, task), find_structure(mdp), task.generator(mdp.device)
     few = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
-    rough = Collocation(method.name, few, structure, general_forms(mdp), description, task)
+    box = mdp.sample_box(SAMPLE, generator)
+    forms = priced_forms(few, general_forms(mdp), start, box[:FEW])
+    rough = Collocation(method.name, few, forms, description, task)
     if task.time_limit is not None:
         rough.deadline = (1 - SKETCH_SHARE) * task.remaining()
     policy = start
@@ -290,15 +301,16 @@ def sketch(method: Iterated, mdp: MDP, structure: Structure, task: Task, descrip
             policy = rough.policy
     except OutOfTime:
         pass
-    generator = task.generator(mdp.device)
     with torch.no_grad():
         own, _ = ergodic_states(mdp, policy, SAMPLE // 50, 50, 50, generator)
-        s = torch.cat([mdp.sample_box(SAMPLE, generator), own])
-        forms = forms_of(mdp, s, policy(s))
+        s = torch.cat([box, own])
+        forms = priced_forms(few, forms_of(mdp, s, policy(s)), policy, box[:FEW])
         some = s[:: len(s) // 500]
         policy = min(policy, start, key=lambda p: mean_residual(few, structure, p, some))
-    if all(form == FREE for form in forms):
-        mdp = coarsest(task, mdp, structure, policy, s[:: len(s) // 500], method.nodes, method.quadrature)
+    smooth = all(form == FREE for form in forms.forms)
+    if smooth or forms.prices:
+        tolerance = method.quadrature if smooth else max(method.quadrature, KINKED)
+        mdp = coarsest(task, mdp, structure, policy, some, method.nodes, tolerance)
     return Sketch(policy.on(mdp), forms, mdp)
 
 
@@ -467,14 +479,14 @@ class TimeIteration(OnTensorGrid):
         """Sketch on a coarse grid, fit the grid to it, iterate. Raises SolveError for a grid that does not fit into
         memory."""
         tracker = Tracker(task, HeldOut(task.model, mdp.device))
-        structure, description = find_structure(mdp), self.describe_grid(mdp)
+        description = self.describe_grid(mdp)
         coarse = {**description, "points": coarse_points(description)}
-        rough = sketch(self, mdp, structure, task, coarse)
+        rough = sketch(self, mdp, task, coarse)
         self.check_memory(rough.mdp)
         description["points"] = self.points_of(rough.mdp)
         if self.margin > 0 or self.spacing is None:
             description = fitted(mdp, rough.policy, description, self.margin, self.spacing is None)
-        it = Collocation(self.name, rough.mdp, structure, rough.forms, description, task)
+        it = Collocation(self.name, rough.mdp, rough.forms, description, task)
         if mdp.horizon is None:
             return iterate(self, it, rough.policy, tracker)
         return recurse(it, rough.policy, task, tracker)
