@@ -33,9 +33,10 @@ the nonsmooth one, uniform on the domain, where `max` is the 99.9 per cent quant
 differ from ours, which spans 0.15 in logarithms to each side.
 
 Rows `k', lambda, mu on a grid` take these functions at the points of their grids from the solution by `auto`, and
-interpolate them as they do: what such a grid can reach. `c is what is left` is the same with lambda from the consumption
-that the interpolated k' leave. Every policy of econrl keeps the resource constraint in this way; an interpolated lambda
-does not, and the error of k' over consumption, which is twenty times smaller than k', does not show in it."""
+interpolate them as they do: what such a grid can reach. `c is what is left` is the same with lambda from the
+consumption that the interpolated k' leave. Every policy of econrl keeps the resource constraint in this way; an
+interpolated lambda does not, and the error of k' over consumption, which is twenty times smaller than k', does not show
+in it."""
 
 PUBLISHED = [
     ("smooth", 50, "sparse, level 3", 5_001, -3.42, -2.58),

@@ -235,7 +235,7 @@ def linearise(mdp: MDP, steady: SteadyState) -> tuple[LinearPolicy, QuadraticVal
         )
     policy, value = LinearPolicy(mdp), QuadraticValue(mdp)
     policy.load_state_dict({"s_star": s, "u_star": u, "U": U})
-    moved = mdp.transition(s, a, mdp.nodes) - s
+    moved = mdp.transition(s, a.expand(len(mdp.nodes), -1), mdp.nodes) - s  # without shocks there is one node
     risk = mdp.weights(s) @ (moved @ price + ((moved @ P) * moved).sum(dim=-1) / 2)
     level = (mdp.reward(s, a) + beta * risk) / (1 - beta)
     value.load_state_dict({"s_star": s, "level": level, "price": price, "P": P})
