@@ -32,11 +32,11 @@ DIMENSIONS, FEW = [1, 2, 3, 4, 6, 8, 10, 20, 50, 100], [1, 2, 3, 4]
 METHODS = ["perturbation", "vi", "time_iteration", "smolyak", "adaptive", "ddpg", "auto"]
 POINTS = 2000
 TARGET = 1e-4  # a mean held-out error; the time to it is measured
-TEXT = """The international business cycle of `models/irbc.py` with d/2 countries, d states; with d = 1 one country whose
-capital, not productivity, is shocked, with d = 3 two that share one productivity. All policies are judged at the same
-states, those of a simulation of the first-order perturbation, by the largest of all countries' unit-free Euler errors,
-log10. `seconds to target`: until the mean error at a method's own held-out states was 1e-4. `points`: of the grid, or
-weights of the network. `bytes`: of policy and value. `peak`: gigabytes of the process; torch alone takes some 0.3."""
+TEXT = """The international business cycle of `models/irbc.py` with d/2 countries, d states; with d = 1 one country,
+whose capital and not its productivity is shocked, with d = 3 two that share one productivity. All policies are judged
+at the same states, those of a simulation of the perturbation, by the largest of all countries' unit-free Euler
+errors, log10. `seconds to target`: until the mean error at a method's own held-out states was 1e-4. `points`: of the
+grid, or weights of the network. `bytes`: of policy and value. `peak`: gigabytes of the process; torch takes 0.3."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def run(model: str, rung: str, seconds: float, seed: int) -> tuple[dict, pd.Data
 
 
 def draw(paths: pd.DataFrame, file: Path) -> None:
-    """The best held-out error so far against seconds, the median of the seeds, a panel a model."""
+    """The best held-out error so far against seconds, a line a run, a panel a model."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     panels = figure.subplots(1, len(MODELS), sharey=True)
     for panel, model in zip(panels, MODELS, strict=True):

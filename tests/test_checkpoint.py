@@ -24,6 +24,7 @@ class Killed(BaseException):
 def quick(monkeypatch):
     monkeypatch.setattr(ddpg, "START_STEPS", 5)
     monkeypatch.setattr(ddpg, "START_STATES", 64)
+    monkeypatch.setattr(ddpg, "MEASURE_EVERY", 1)
 
 
 def kill_at(monkeypatch, measurement):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(ddpg, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
     monkeypatch.setattr(ddpg, "START_STEPS", 5, raising=False)
     monkeypatch.setattr(ddpg, "START_STATES", 64, raising=False)
+    monkeypatch.setattr(ddpg, "MEASURE_EVERY", 1)
 
 
 def mdp_of(model, method):
@@ -391,6 +393,15 @@ def test_a_policy_that_is_not_a_number_has_an_infinite_error(quick):
     with torch.no_grad():
         learner.actor.body[0].weight[0, 0] = torch.nan
     assert held_out.error(learner.actor, learner.critic) == float("inf")
+
+
+@pytest.mark.parametrize("for_measuring", [0.0, 0.01, 1.0, 30.0])
+def test_a_time_limit_is_spent_on_steps_however_long_a_measurement_takes(for_measuring):
+    steps = ddpg.steps_in(60.0, 0.02, for_measuring)
+    measurements = math.ceil(steps / max(steps // ddpg.MEASUREMENTS, ddpg.MEASURE_EVERY))
+    cost = 0.02 * steps + for_measuring * measurements
+    assert steps >= 20
+    assert 30.0 < cost <= 60.0 + for_measuring  # the last measurement may come sooner after the one before
 
 
 def test_tol_stops_early(quick, scripted):

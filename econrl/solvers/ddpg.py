@@ -217,7 +217,7 @@ class DDPG(Method):
         kept = tracker.resume()
         learner = self.learner(mdp, task)
         steps = kept["steps"] if kept else task.steps or self.plan(task, tracker, learner)
-        every = max(steps // MEASUREMENTS, 1)
+        every = max(steps // MEASUREMENTS, MEASURE_EVERY)
         message, step, interrupted = "", 0, False
         if kept:
             step = kept["step"]
@@ -263,8 +263,15 @@ class DDPG(Method):
         for_step = seconds(one_step, 20)
         for_measuring = seconds(lambda: tracker.held_out.error(learner.actor_target, learner.critic_target), 1)
         learner.restore(before)
-        left = 0.95 * task.remaining() - MEASUREMENTS * for_measuring
-        return max(int(left / for_step), 1)
+        return steps_in(0.95 * task.remaining(), for_step, for_measuring)
+
+
+def steps_in(seconds: float, for_step: float, for_measuring: float) -> int:
+    """How many steps fit in, given the seconds that a step and a measurement take."""
+    steps = seconds / (for_step + for_measuring / MEASURE_EVERY)
+    if steps > MEASUREMENTS * MEASURE_EVERY:
+        steps = (seconds - MEASUREMENTS * for_measuring) / for_step
+    return max(int(steps), 1)
 
 
 START_STATES, START_STEPS = 1024, 300  # of the first fit of the value
@@ -272,7 +279,7 @@ SMALLEST_UNIT = 1e-30
 STEEPEST = 10.0  # a gain of ten times marginal utility says "more", and nothing else
 SMALLEST_SLOPE = 0.1  # in units of the critic over half the domain
 LARGEST_U = 10.0  # a share of 1 - 5e-5: beyond, little is gained, and the network would have to be steeper
-MEASUREMENTS = 40  # of the held-out error in a run
+MEASUREMENTS, MEASURE_EVERY = 40, 20  # of the held-out error: at most in a run; the fewest steps between two
 DEFAULT_STEPS = 10_000
 
 
