@@ -1,16 +1,21 @@
 """Time iteration on dense grids: exact where the answer is known, and as vi elsewhere."""
 
+import copy
+
 import pytest
 import torch
 
 import econrl
-from econrl import MethodError, TimeIteration
-from econrl.euler import find_structure
+from econrl import MethodError, Smolyak, TimeIteration
+from econrl.euler import costate, find_structure
+from econrl.expectation import Quadrature
 from econrl.forms import BOTH, FREE, HIGH, LOW, Forms
 from econrl.mdp import MDP
 from econrl.models import IRBC, BrockMirman, BufferStock, Investment, LifeCycle, LinearQuadratic, Portfolio
+from econrl.multipliers import gain_of, priced_forms
 from econrl.solvers import time_iteration
-from econrl.solvers.time_iteration import Anderson, Equations
+from econrl.solvers.base import Task
+from econrl.solvers.time_iteration import Anderson, Collocation, Equations, first_policy
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +173,29 @@ def test_impossible_settings_are_refused_by_name(setting):
     (name,) = setting
     with pytest.raises(MethodError, match=f"time_iteration: `{name}` must be"):
         TimeIteration(**setting)
+
+
+def test_on_a_grid_a_policy_knows_the_multipliers_of_its_bounds():
+    """Beyond a bound z tells G / |r_a| given the policy of tomorrow, which time iteration needs the day after."""
+    model = IRBC(n=2, irreversible=True)
+    mdp, task = MDP(model, quadrature=Quadrature(nodes=2)), Task(model, torch.device("cpu"))
+    start = first_policy(mdp, task)
+    forms = priced_forms(mdp, [LOW], start, mdp.sample_box(50, torch.Generator().manual_seed(0)))
+    it = Collocation("smolyak", mdp, forms, Smolyak().describe_grid(mdp, [2] * 4), task)
+    it.begin(start)
+    for _ in range(2):
+        later = copy.deepcopy(it.policy)
+        it.policy.fit(it.improve(0.0))
+    price = lambda s: costate(mdp, it.equations.structure, later, s, gains=later.gains)  # noqa: E731
+    expected = gain_of(mdp, price, it.s, it.policy(it.s))
+    binds = it.policy.gains(it.s) != 0
+    assert 2 <= binds.sum() < binds.numel()
+    assert (it.policy.gains(it.s) - expected)[binds].abs().max() < 1e-6
+    assert expected[~binds].abs().max() < 1e-6
+    assert (later.gains(it.s) - it.policy.gains(it.s)).abs().max() > 1e-3  # not only tomorrow's
+
+
+def test_bounds_whose_multipliers_do_not_matter_are_not_priced():
+    mdp = MDP(BufferStock())
+    s = mdp.sample_box(20, torch.Generator().manual_seed(0))
+    assert not priced_forms(mdp, [HIGH], lambda s: 0.5 * s, s).prices

@@ -74,12 +74,12 @@ class Equations:
         a = self.actions(s, z)
         return euler_residuals(self.mdp, self.structure, lambda _: a, s, later)
 
-    def gain(self, s: Tensor, z: Tensor, later: CutOffPolicy) -> Tensor:
+    def gain(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """g (B, A): what more of each action would bring, free of units."""
-        gains = later.gains if later.prices else None
+        gains = later.gains if isinstance(later, CutOffPolicy) and later.prices else None
         price = lambda s: costate(self.mdp, self.structure, later, s, gains=gains)  # noqa: E731
         a = self.actions(s, z)
-        if later.prices:
+        if self.forms.steepness is not None:
             return gain_of(self.mdp, price, s, a)
         G, scale = condition(self.mdp, price, lambda _: a, s)
         return G / scale
@@ -129,7 +129,7 @@ class Equations:
                 break
         return z, R
 
-    def extended(self, s: Tensor, z: Tensor, later: CutOffPolicy) -> Tensor:
+    def extended(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """z, beyond the bound where one binds: as far as its multiplier says where that matters (`multipliers.py`),
         else by a Newton step for g = 0 that ignores the bounds.
 
@@ -143,8 +143,8 @@ class Equations:
         s_, z_ = s[rows], z[rows]
         gain = self.gain(s_, z_, later)
         z = z.clone()
-        if later.prices:
-            z[rows] = z_ + outward[rows] * gain.abs() / gain.new_tensor(later.forms.steepness)
+        if self.forms.steepness is not None:
+            z[rows] = z_ + outward[rows] * gain.abs() / gain.new_tensor(self.forms.steepness)
             return z
         J = action_jacobian(lambda x: self.gain(s_, x, later), z_)
         step = (newton_step(J, gain) * outward[rows]).nan_to_num().clamp(min=0)
