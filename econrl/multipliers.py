@@ -44,7 +44,7 @@ def matter(structure: Structure) -> bool:
 def cannot_price(mdp: MDP, s: Tensor, a: Tensor) -> str:
     """Why tomorrow's multipliers cannot be known along with the policy, or nothing."""
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a).abs()
-    if (r_a < 1e-8 * r_a.amax(dim=0)).any():
+    if (r_a <= 1e-8 * r_a.amax(dim=0)).any():
         return "the reward does not depend on the action, so that a multiplier has no unit"
     return ""
 

@@ -1,6 +1,6 @@
 """Where the curse of dimensionality sets in: error and cost against the number of states, for grids and for `auto`.
 
-    python replication/curse_of_dimensionality.py           1 to 100 states, 120 seconds a run (more by --limit)
+    python replication/curse_of_dimensionality.py           1 to 100 states, 60 seconds a run (more by --limit)
     python replication/curse_of_dimensionality.py --fast    1 to 4 states, 10 seconds a run
 
 Writes results/curse_of_dimensionality.csv (a row a run), .png and .md. Runs that the CSV holds already are not
@@ -158,7 +158,7 @@ def main() -> None:
     parser = parser_of(__doc__, fast="1 to 4 states, 10 seconds a run")
     parser.add_argument("--limit", type=float, help="seconds a run")
     given = parser.parse_args()
-    limit = given.limit or (10.0 if given.fast else 120.0)
+    limit = given.limit or (10.0 if given.fast else 60.0)
     wanted = [
         {"states": d, "method": method, "limit": limit}
         for d in (FEW if given.fast else DIMENSIONS)

@@ -25,6 +25,7 @@ from econrl.models import (
     Portfolio,
     StochasticGrowth,
 )
+from econrl.multipliers import cannot_price
 from econrl.simulate import living_states
 from econrl.solvers import auto, newton
 from econrl.solvers.ddpg import improve
@@ -239,7 +240,7 @@ def test_auto_takes_the_endogenous_grid_method_where_it_applies():
 
 
 def test_auto_goes_on_where_a_stage_fails_and_keeps_the_best(monkeypatch):
-    monkeypatch.setattr(auto, "ACTOR_CRITIC_STEPS", 40)
+    monkeypatch.setattr(auto, "START_STEPS", 40)
 
     def fail(self, mdp, task):
         raise SolveError(f"{self.name} broke")
@@ -304,7 +305,7 @@ def test_tomorrows_multiplier_is_the_same_whether_it_is_known_or_found():
 def test_an_irreversible_model_is_polished_with_its_multipliers():
     model = IRBC(n=2, irreversible=True)
     start = solve(model, Perturbation())
-    solution = solve(model, Newton(hidden=(8,), nodes=2, paths=50), warm_start=start, steps=30)
+    solution = solve(model, Newton(hidden=(8,), nodes=2, paths=50), warm_start=start, steps=15)
     assert solution._policy.prices
     assert solution.training["error"].min() < 0.1 * solution.training["error"][0]
     s = solution.mdp.tensor([[1.2, 0.8, -0.15, 0.15]])  # much capital that is worth little in the first country
@@ -391,10 +392,14 @@ def test_a_solution_with_other_parameters_is_a_warm_start():
     assert dataclasses.asdict(solution.model)["gamma"] == 2.2
 
 
-def test_multipliers_that_cannot_be_known_along_with_the_policy_are_refused_with_a_reason():
-    mdp = MDP(LifeCycle(horizon=3, retirement=2))
+def test_multipliers_that_cannot_be_known_along_with_the_policy_are_refused_with_a_reason(monkeypatch):
+    mdp = MDP(Portfolio(n=2))  # the reward does not depend on the shares of assets
     s = mdp.sample_box(5, torch.Generator().manual_seed(0))
-    assert "each period of a life cycle has its own" in newton.cannot_price(mdp, s, 0.5 * s[:, :1])
+    assert "has no unit" in cannot_price(mdp, s, mdp.exact_policy(s))
     mdp = MDP(Investment())  # dividends fall with investment
     s = mdp.sample_box(5, torch.Generator().manual_seed(0))
-    assert newton.cannot_price(mdp, s, mdp.act(s, s[:, :1])) == ""
+    assert cannot_price(mdp, s, mdp.act(s, s[:, :1])) == ""
+    monkeypatch.setattr(newton, "matter", lambda structure: True)
+    model = LifeCycle(horizon=3, retirement=2)
+    with pytest.raises(SolveError, match="each period of a life cycle has multipliers of its own"):
+        solve(model, SMALL, warm_start=solve(model, DDPG(hidden=(8,)), steps=2), steps=1)

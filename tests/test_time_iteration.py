@@ -15,7 +15,8 @@ from econrl.models import IRBC, BrockMirman, BufferStock, Investment, LifeCycle,
 from econrl.multipliers import gain_of, priced_forms
 from econrl.solvers import time_iteration
 from econrl.solvers.base import Task
-from econrl.solvers.time_iteration import Anderson, Collocation, Equations, first_policy
+from econrl.solvers.collocation import Anderson, Collocation, Equations
+from econrl.solvers.time_iteration import first_policy
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +154,7 @@ def test_a_time_limit_ends_it_with_a_message_and_the_best_policy_so_far():
 
 
 def test_an_interrupt_returns_the_best_so_far(monkeypatch):
-    plain, calls = time_iteration.Collocation.improve, []
+    plain, calls = Collocation.improve, []
 
     def interrupt(self, enough):
         calls.append(self)
@@ -162,7 +163,7 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
         return plain(self, enough)
 
     monkeypatch.setattr(time_iteration, "SKETCH_STEPS", 2)
-    monkeypatch.setattr(time_iteration.Collocation, "improve", interrupt)
+    monkeypatch.setattr(Collocation, "improve", interrupt)
     solution = solve(BufferStock(), TimeIteration(points=20))
     assert solution.info["message"] == "interrupted after 2 iterations"
     assert solution._policy.forms.forms in ([HIGH], [BOTH], [FREE])

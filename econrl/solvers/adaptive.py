@@ -16,16 +16,10 @@ from econrl.hats import HatGrid, factors_of
 from econrl.mdp import MDP
 from econrl.smolyak import count_points
 from econrl.solvers.base import Method, Result, Task, Tracker, require
+from econrl.solvers.collocation import Collocation
 from econrl.solvers.fit_grid import fitted
 from econrl.solvers.on_grid import require_memory
-from econrl.solvers.time_iteration import (
-    Collocation,
-    Progress,
-    converge,
-    no_euler_equation,
-    outcome,
-    sketch,
-)
+from econrl.solvers.time_iteration import Progress, converge, no_euler_equation, outcome, sketch
 
 GRIDS["hats"] = HatGrid
 COARSE = 3  # level of the grid for the sketch

@@ -12,11 +12,10 @@ from econrl.mdp import MDP
 from econrl.solvers.base import Method, Result, Task, require
 from econrl.solvers.ddpg import DDPG
 from econrl.solvers.egm import EGM
-from econrl.solvers.newton import EXACT, Newton
+from econrl.solvers.newton import EXACT, START_SHARE, START_STEPS, Newton
 from econrl.solvers.perturbation import Perturbation
 
 GOOD_START = 0.01  # held-out error of a perturbation from which the polish can begin
-ACTOR_CRITIC_STEPS, ACTOR_CRITIC_SHARE = 500, 1 / 3  # of a short run, and of the time that it may take at most
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,10 @@ class Auto(Method):
         if task.warm_start is None:
             climb.stage(perturbation)
         if task.warm_start is None and climb.error > GOOD_START:
-            climb.stage(DDPG(), ACTOR_CRITIC_STEPS, ACTOR_CRITIC_SHARE)
+            climb.stage(DDPG(), START_STEPS, START_SHARE)
         improved = climb.stage(newton, task.steps)
         if not improved and climb.by == perturbation.name and climb.error > EXACT:
-            climb.stage(DDPG(), ACTOR_CRITIC_STEPS, ACTOR_CRITIC_SHARE)
+            climb.stage(DDPG(), START_STEPS, START_SHARE)
             climb.stage(newton, task.steps)
         return climb.result()
 

@@ -35,7 +35,7 @@ from econrl.solvers.polish import PeriodFunction, PolishedPolicy, PolishedValue
 from econrl.solvers.start import units_of
 
 START_STATES, FEWEST_STATES = 2000, 256  # to learn from the starting policy; in a step
-START_STEPS = 500  # of the actor-critic that a run without a warm start begins with
+START_STEPS, START_SHARE = 500, 1 / 3  # of the actor-critic that a run may begin with; of its time limit, at most
 DEFAULT_STEPS = 300
 FIT_STEPS, VALUE_STEPS = 60, 40  # of Gauss-Newton: at most, to copy the warm start; to evaluate the policy
 WIDER = 5.0  # times the domain's width, in logarithms
@@ -146,10 +146,10 @@ class Newton(Method):
 
 
 def actor_critic(task: Task) -> tuple[StateFunction, StateFunction]:
-    """A short run of DDPG to begin with, by at most a third of the time."""
+    """A short run of DDPG to begin with."""
     method = DDPG()
     mdp = MDP(task.model, task.device, method.dtype, Quadrature(nodes=method.nodes))
-    limit = None if task.time_limit is None else task.remaining() / 3
+    limit = None if task.time_limit is None else START_SHARE * task.remaining()
     result = method.run(mdp, Task(task.model, task.device, task.seed, START_STEPS, limit))
     return result.policy, result.value
 

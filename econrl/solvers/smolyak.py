@@ -15,9 +15,10 @@ from econrl.mdp import MDP
 from econrl.smolyak import SmolyakGrid, count_points
 from econrl.solvers import time_iteration, vi
 from econrl.solvers.base import Method, Result, Task, Tracker, require
+from econrl.solvers.collocation import Collocation
 from econrl.solvers.fit_grid import fitted
 from econrl.solvers.on_grid import each, require_memory
-from econrl.solvers.time_iteration import Collocation, sketch
+from econrl.solvers.time_iteration import sketch
 
 GRIDS["smolyak"] = SmolyakGrid
 DEFAULT_POINTS = 500  # at most, where the level is not given
