@@ -1,10 +1,10 @@
-# Four commands: make solve, make test, make lint, make bench. Each builds the environment in .venv when it is missing.
+# Five commands: make solve, make test, make lint, make bench, make replicate. Each builds the environment in .venv when it is missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: solve test lint bench clean
+.PHONY: solve test lint bench replicate clean
 
 solve: $(READY)
 	$(BIN)/econrl solve models/growth.py --method ddpg --time-limit 60 --out out/growth --overwrite
@@ -19,6 +19,12 @@ lint: $(READY)
 
 bench: .venv/bench
 	$(BIN)/python replication/bench.py
+
+# The scripts of replication/ in their fast settings, a few minutes each.
+replicate: .venv/sparse
+	for script in long_plosser rotated_copies brumm_scheidegger_2017 curse_of_dimensionality; do \
+	    echo "replication/$$script.py --fast" && $(BIN)/python replication/$$script.py --fast --again || exit 1; \
+	done
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

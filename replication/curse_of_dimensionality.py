@@ -36,7 +36,7 @@ TEXT = """The international business cycle of `models/irbc.py` with d/2 countrie
 whose capital and not its productivity is shocked, with d = 3 two that share one productivity. All policies are judged
 at the same states, those of a simulation of the perturbation, by the largest of all countries' unit-free Euler
 errors, log10. `seconds to target`: until the mean error at a method's own held-out states was 1e-4. `points`: of the
-grid, or weights of the network. `bytes`: of policy and value. `peak`: gigabytes of the process; torch takes 0.3."""
+grid, or numbers that make the policy. `bytes`: of policy and value. `peak`: gigabytes of the process; torch 0.3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,16 +102,15 @@ def solve(key: Row) -> Row:
     error = errors(solution)
     held_out = solution.training
     reached = held_out.loc[held_out["error"] <= TARGET, "seconds"]
-    functions = solution._policy, solution._value
-    numbers = [x.numel() for f in functions for x in f.state_dict().values()]
+    policy, value = (sum(x.numel() for x in f.state_dict().values()) for f in (solution._policy, solution._value))
     grid = getattr(solution._policy, "grid", None)
     return {
         "seconds": solution.info["seconds"],
         "mean": float(error.mean().log10()),
         "max": float(error.max().log10()),
         "seconds to target": float(reached.min()),
-        "points": grid.size if grid else sum(p.numel() for p in solution._policy.parameters()),
-        "bytes": 8 * sum(numbers),
+        "points": grid.size if grid else policy,
+        "bytes": 8 * (policy + value),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "message": solution.info["message"],
     }
