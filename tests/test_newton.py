@@ -315,6 +315,20 @@ def test_an_irreversible_model_is_polished_with_its_multipliers():
     assert solution._policy(s)[0, 0] == 0
 
 
+def test_a_bound_that_binds_one_action_bends_the_others_and_not_itself():
+    mdp = MDP(IRBC(n=2, irreversible=True))
+    policy = PolishedPolicy(mdp, (4,), [LOW], steepness=[0.1, 0.1]).double()
+    s = mdp.sample_box(1, torch.Generator().manual_seed(0))
+    b, c = [0.0, 0.5], [2.0, 3.0]
+    for x, z in [
+        ([0.6, 0.3], [0.6, 0.3]),  # none binds
+        ([0.6, -0.3], [0.6 - 0.5 * 2.0 * 1.5 * 0.3, -0.3]),  # the second bends the first
+        ([0.2, -0.3], [0.2 - 0.5 * 2.0 * 1.5 * 0.3, -0.3 - 0.5 * 3.0 * 0.25]),  # which binds then, and bends the second
+    ]:
+        raw = torch.tensor([[*x, *b, *c]], dtype=torch.float64)
+        torch.testing.assert_close(policy.z(s, raw), torch.tensor([z], dtype=torch.float64))
+
+
 # Rollouts
 
 
