@@ -28,7 +28,7 @@ class MLP(nn.Sequential):
         layers: list[nn.Module] = []
         for a, b in itertools.pairwise([inputs, *hidden]):
             layers += [nn.Linear(a, b), activation()]
-        super().__init__(*layers, nn.Linear(hidden[-1], outputs))
+        super().__init__(*layers, nn.Linear([inputs, *hidden][-1], outputs))
 
     def start_at(self, z: Tensor) -> None:
         """Begin close to the constant z (outputs,)."""

@@ -145,6 +145,8 @@ def subclasses(cls: type) -> list[type]:
 def read_function(folder: Path, mdp: MDP, name: str, functions: dict[str, Any]) -> StateFunction:
     from safetensors import SafetensorError, safe_open
 
+    import econrl.agents  # noqa: F401  (so that its kind of policy is known)
+
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             keys = [k for k in list(file.keys()) if k.startswith(f"{name}.")]

@@ -108,46 +108,35 @@ def measured(row: Row, seed: int, share: float) -> dict[str, object]:
     }
 
 
-def sb3_policy(algorithm: str, model: econrl.Model, seconds: float, seed: int) -> tuple[Callable, int, float]:
-    """Train stable-baselines3's DDPG or TD3 (64x64, batch 256, one gradient step a period); its policy as a function of
-    flat states, its gradient steps and the seconds they took.
+def measured_sb3(algorithm: str, seconds: float, seed: int) -> dict[str, object]:
+    """Train stable-baselines3's DDPG or TD3 (64x64, batch 256, one gradient step a period) and measure its policy.
 
     It gets the help that econrl gives itself: states scaled by the domain, actions in log-odds of the share around the
     best constant share, rewards in units of their spread.
     """
-    import gymnasium
     import stable_baselines3
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.noise import NormalActionNoise
+    from stable_baselines3.common.vec_env import VecEnvWrapper
 
-    from econrl.mdp import MDP
-    from econrl.solvers.start import find_start
+    from econrl.sb3 import BatchEnv, solution
 
-    begun = time.perf_counter()
-    mdp = MDP(model)
-    start = find_start(mdp, torch.Generator().manual_seed(seed))
-    middle, radius = ((mdp.high + mdp.low) / 2).numpy(), ((mdp.high - mdp.low) / 2).numpy()
-    typical = mdp.reward(s := mdp.sample_box(1000, torch.Generator().manual_seed(0)), mdp.act(s, start.u))
+    class InUnits(VecEnvWrapper):
+        """Rewards less the mean, over the spread, that the best constant share has on the domain."""
 
-    class Environment(gymnasium.Env):
-        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.S,), np.float32)
-        action_space = gymnasium.spaces.Box(-1.0, 1.0, (mdp.A,), np.float32)
+        def __init__(self, env: BatchEnv):
+            super().__init__(env)
+            mdp = env.batch.mdp
+            s = mdp.sample_box(1000, torch.Generator().manual_seed(0))
+            typical = mdp.reward(s, mdp.act(s, env.normalised.middle))
+            self.mean, self.spread = float(typical.mean()), float(typical.std())
 
-        def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-            super().reset(seed=seed)
-            self.generator = torch.Generator().manual_seed(int(self.np_random.integers(2**31)))
-            self.s, self.age = mdp.sample_box(1, self.generator), 0
-            return self.seen(), {}
+        def reset(self) -> np.ndarray:
+            return self.venv.reset()
 
-        def seen(self) -> np.ndarray:
-            return ((self.s[0].numpy() - middle) / radius).astype(np.float32)
-
-        def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-            a = mdp.act(self.s, start.u + SB3_RANGE * mdp.tensor(action))
-            r = float((mdp.reward(self.s, a) - typical.mean()) / typical.std())
-            self.s = mdp.transition(self.s, a, mdp.sample_shocks(self.s, self.generator))
-            self.age += 1
-            return self.seen(), r, False, self.age >= 100 or not bool(mdp.inside(self.s, 0.1)), {}
+        def step_wait(self) -> tuple:
+            observations, rewards, done, infos = self.venv.step_wait()
+            return observations, (rewards - self.mean) / self.spread, done, infos
 
     class Clock(BaseCallback):
         def _on_step(self) -> bool:
@@ -155,52 +144,34 @@ def sb3_policy(algorithm: str, model: econrl.Model, seconds: float, seed: int) -
 
     torch.set_num_threads(1)  # other libraries may have changed it meanwhile
     torch.set_flush_denormal(True)
-    torch.manual_seed(seed)
+    begun = time.perf_counter()
+    model = StochasticGrowth()
+    env = InUnits(BatchEnv(model, 1, periods=100, reach=SB3_RANGE))
     learner = getattr(stable_baselines3, algorithm)(
         "MlpPolicy",
-        Environment(),
+        env,
         policy_kwargs={"net_arch": [64, 64]},
         batch_size=256,
         train_freq=1,
         gradient_steps=1,
         gamma=model.beta,
-        action_noise=NormalActionNoise(np.zeros(mdp.A), 0.1 * np.ones(mdp.A)),
+        action_noise=NormalActionNoise(np.zeros(1), 0.1 * np.ones(1)),
         seed=seed,
         device="cpu",
     )
     learner.learn(10**9, callback=Clock())
     spent = time.perf_counter() - begun
-
-    def policy(s: torch.Tensor) -> torch.Tensor:
-        flat = s.reshape(-1, mdp.S)
-        seen = ((flat - mdp.tensor(middle)) / mdp.tensor(radius)).float()
-        with torch.no_grad():
-            action = learner.actor(seen).clamp(-1, 1).double()
-        return mdp.act(flat, start.u + SB3_RANGE * action).reshape(*s.shape[:-1], mdp.A)
-
-    return policy, learner._n_updates, spent
-
-
-def measured_sb3(algorithm: str, seconds: float, seed: int) -> dict[str, object]:
-    from econrl.accuracy import FINER, REPORTED_SEED
-    from econrl.euler import euler_residuals, find_structure
-    from econrl.mdp import MDP
-    from econrl.simulate import ergodic_states
-
-    model = StochasticGrowth()
-    policy, steps, spent = sb3_policy(algorithm, model, seconds, seed)
-    mdp = MDP(model, quadrature=FINER)
-    states, _ = ergodic_states(mdp, policy, 100, 100, 200, torch.Generator().manual_seed(REPORTED_SEED))
-    errors = euler_residuals(mdp, find_structure(mdp), policy, states).abs()
+    table = solution(learner, spent).accuracy().set_index(["sample", "measure"])
     return {
         "name": f"growth, stable-baselines3 {algorithm}",
         "seed": seed,
         "limit": seconds,
         "seconds": spent,
-        "steps": steps,
+        "steps": learner._n_updates,
         "measure": "euler",
-        "mean": float(errors.mean().log10()),
-        "max": float(errors.max().log10()),
+        "mean": table.loc[("ergodic", "euler"), "mean"],
+        "max": table.loc[("ergodic", "euler"), "max"],
+        "box mean": table.loc[("box", "euler"), "mean"],
     }
 
 

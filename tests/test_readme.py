@@ -15,13 +15,25 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
+def run(source: list[str]) -> dict:
+    names: dict = {"__name__": "readme"}
+    for block in source:
+        exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
 def test_the_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names: dict = {"__name__": "readme"}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)
+    pytest.importorskip("gymnasium", reason="gymnasium is not installed: pip install '.[gym]'")
+    run(blocks("python"))
     assert (tmp_path / "out" / "my_growth" / "solution.json").exists()
     assert (tmp_path / "policy.png").stat().st_size > 10_000
+
+
+def test_the_block_for_stable_baselines3_runs():
+    pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed: pip install '.[sb3]'")
+    names = run(["from econrl.models import StochasticGrowth", "model = StochasticGrowth()", *blocks("python sb3")])
+    assert names["solution"].info["steps"] >= 2000
 
 
 def test_the_two_commands_are_in_the_makefile():

@@ -25,7 +25,7 @@ from econrl.forms import FREE, forms_of
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.multipliers import cannot_price, matter, priced_residuals, steepness, without_multipliers
-from econrl.networks import exchangeable
+from econrl.networks import ValueNetwork, exchangeable
 from econrl.simulate import go_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.ddpg import DDPG
@@ -59,7 +59,7 @@ def euler_rows(mdp: MDP, structure: Structure, policy: Function, s: Tensor, late
     return euler_residuals(mdp, structure, policy, s.unsqueeze(0), later).squeeze(0)
 
 
-def bellman_row(mdp: MDP, policy: Function, value: PolishedValue, V: Function, s: Tensor) -> Tensor:
+def bellman_row(mdp: MDP, policy: Function, value: PolishedValue | ValueNetwork, V: Function, s: Tensor) -> Tensor:
     """r + E[beta V(s')] against V(s), (1,) at one state, both in the units of the value: logarithms where it has them,
     so that the equation is nearly linear in what the network says."""
     s = s.unsqueeze(0)

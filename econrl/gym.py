@@ -1,0 +1,223 @@
+"""A model as a Gymnasium environment: one state, or a batch of states moved together on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from econrl.agents import Normalised
+from econrl.diagnose import describe, first_fault
+from econrl.errors import MethodError, SpecError
+from econrl.find import find_model, make_model, zoo
+from econrl.mdp import MDP
+from econrl.model import Model
+from econrl.simulate import MARGIN
+
+try:
+    import gymnasium
+    from gymnasium.spaces import Box
+    from gymnasium.vector import AutoresetMode
+    from gymnasium.vector.utils import batch_space
+except ImportError as error:
+    raise MethodError("econrl.gym needs the library gymnasium: pip install 'econrl[gym]'") from error
+
+PERIODS = 200  # of an episode of a stationary model
+
+
+class Transition(NamedTuple):
+    """One period of n paths."""
+
+    r: Tensor
+    """(n,), in units of the model; in the last period of a life r + beta terminal(s')."""
+    beta: Tensor
+    """(n,), the factor on what follows s'."""
+    a: Tensor
+    """(n, A), in units of the model."""
+    reached: Tensor
+    """s' (n, S), the states truly reached."""
+    terminated: Tensor
+    """(n,), whether a life is over."""
+    truncated: Tensor
+    """(n,), whether a path that could go on is cut off."""
+
+    @property
+    def done(self) -> Tensor:
+        return self.terminated | self.truncated
+
+
+class Batch:
+    """n paths of a model side by side: what the environments of this file are made of.
+
+    A stationary model never terminates. Its paths are cut off after `periods`, and where they have left the domain by
+    half of its width, as in econrl's own simulations: that is no end, and the value of the state reached counts. A life
+    cycle starts at t = 0 and terminates at its horizon, with terminal(s') in its last reward, so that nothing follows.
+
+    `model` is a model, or its name or file as on the command line. Raises SpecError where there is none, and
+    MethodError for settings that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: Model | str,
+        n: int = 1,
+        periods: int | None = None,
+        middle: Sequence[float] | None = None,
+        reach: float | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        model = make_model(find_model(model), {}) if isinstance(model, str) else model
+        if not isinstance(model, Model):
+            raise SpecError(f"an environment is made of a model, e.g. StochasticGrowth(), got {model!r}")
+        for name, number in {"n": n, "periods": periods}.items():
+            if number is not None and (number != int(number) or number < 1):
+                raise MethodError(f"`{name}` must be a whole number of at least 1, got {number}")
+        self.model, self.n = model, int(n)
+        self.mdp = MDP(model, device)
+        self.periods = periods or model.horizon or PERIODS
+        self.normalised = Normalised(self.mdp, middle, reach)
+        self.observation_space = Box(-np.inf, np.inf, (self.normalised.features.size,), np.float32)
+        self.action_space = Box(-1.0, 1.0, (self.mdp.A,), np.float32)
+
+    def begin(self, seed: int) -> np.ndarray:
+        """n initial states (`Model.initial`, or uniform on the domain), and the random numbers of all that follows."""
+        self.generator = torch.Generator(self.mdp.device).manual_seed(seed)
+        self.s = self.mdp.sample_initial(self.n, self.generator)
+        self.age = torch.zeros(self.n, dtype=torch.long, device=self.mdp.device)
+        return self.observation(self.s)
+
+    def observation(self, s: Tensor) -> np.ndarray:
+        return self.normalised.observe(s).cpu().numpy().astype(np.float32)
+
+    @torch.no_grad()
+    def step(self, action: Any) -> Transition:
+        """Move every path by one period, with actions in [-1, 1], (n, A). Raises SpecError where the model breaks."""
+        mdp, s = self.mdp, self.s
+        x = torch.as_tensor(np.asarray(action)).to(mdp.low)
+        if x.shape != (self.n, mdp.A):
+            raise MethodError(
+                f"{type(self.model).__name__}: actions must have the shape {(self.n, mdp.A)}, got {tuple(x.shape)}"
+            )
+        a = self.normalised.act(s, x)
+        e = mdp.sample_shocks(s, self.generator)
+        r, beta, reached = mdp.reward(s, a), mdp.discount(s, a, e).expand(self.n), mdp.transition(s, a, e)
+        self.require_finite(s, a, r, beta, reached)
+        self.age += 1
+        terminated = torch.zeros_like(self.age, dtype=torch.bool)
+        if mdp.horizon is not None:
+            terminated = mdp.period(reached) >= mdp.horizon
+            r = r + torch.where(terminated, beta * mdp.terminal(reached), 0.0)
+        truncated = ~terminated & ((self.age >= self.periods) | ~mdp.inside(reached, MARGIN))
+        self.s = reached
+        return Transition(r, beta, a, reached, terminated, truncated)
+
+    def begin_anew(self, done: Tensor) -> np.ndarray:
+        """Initial states for the paths that are done (n,); what all paths see now."""
+        if done.any():
+            self.s = torch.where(done.unsqueeze(-1), self.mdp.sample_initial(self.n, self.generator), self.s)
+            self.age = self.age * ~done
+        return self.observation(self.s)
+
+    def require_finite(self, s: Tensor, a: Tensor, r: Tensor, beta: Tensor, reached: Tensor) -> None:
+        ok = r.isfinite() & beta.isfinite() & reached.isfinite().all(dim=-1)
+        if not ok.all():
+            s, a = s[~ok][:1], a[~ok][:1]
+            where = f"a reward or transition is not finite at {describe(self.mdp, s[0], a[0])}"
+            raise SpecError(
+                f"{first_fault(self.mdp, s, a) or f'{type(self.model).__name__}: {where}'}. It was met while "
+                "simulating: mend the function, or the bounds that allow this state or action, or lower `reach`"
+            )
+
+
+class Environment(gymnasium.Env):
+    """A model as an environment of one state.
+
+    Observations and actions are those of `econrl.agents.Normalised`, rewards are raw, in units of the model. `info`
+    holds "discount", beta(s, a, e), and "state" and "action" in units of the model. Settings, episodes and errors:
+    `Batch`. An agent's discount factor is `model.beta`; a model with a `discount` of its own needs "discount".
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}
+
+    def __init__(self, model: Model | str, **settings: Any):
+        self.batch = Batch(model, 1, **settings)
+        self.model, self.normalised = self.batch.model, self.batch.normalised
+        self.observation_space, self.action_space = self.batch.observation_space, self.batch.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        observation = self.batch.begin(int(self.np_random.integers(2**31)))[0]
+        return observation, {"state": self.batch.s[0].cpu().numpy()}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        new = self.batch.step(np.asarray(action)[None])
+        info = {key: values[0] for key, values in shown(new).items()}
+        observation = self.batch.observation(new.reached)[0]
+        return observation, float(new.r), bool(new.terminated), bool(new.truncated), info
+
+
+class VectorEnvironment(gymnasium.vector.VectorEnv):
+    """The same for `num_envs` states, moved together as one batch.
+
+    A path that is done begins anew in the same step: observations are then those of its new state, and
+    info["final_obs"] (num_envs, O) holds those truly reached, info["_final_obs"] which paths are meant. An integer seed
+    stands for the whole batch.
+    """
+
+    def __init__(self, model: Model | str, num_envs: int = 1, **settings: Any):
+        self.batch, self.num_envs = Batch(model, num_envs, **settings), num_envs
+        self.model, self.normalised = self.batch.model, self.batch.normalised
+        self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space = self.batch.observation_space
+        self.single_action_space = self.batch.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:  # type: ignore[override]
+        super().reset(seed=seed)
+        observations = self.batch.begin(int(self.np_random.integers(2**31)))
+        return observations, masked({"state": self.batch.s.cpu().numpy()}, np.ones(self.num_envs, dtype=bool))
+
+    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        new = self.batch.step(actions)
+        done = new.done.cpu().numpy()
+        info = masked(shown(new), np.ones(self.num_envs, dtype=bool))
+        if done.any():
+            info |= masked({"final_obs": self.batch.observation(new.reached)}, done)
+        observations = self.batch.begin_anew(new.done)
+        terminated, truncated = new.terminated.cpu().numpy(), new.truncated.cpu().numpy()
+        return observations, new.r.cpu().numpy(), terminated, truncated, info
+
+
+def shown(new: Transition) -> dict[str, np.ndarray]:
+    """What `info` says of n paths."""
+    told = {"discount": new.beta, "state": new.reached, "action": new.a}
+    return {key: values.cpu().numpy() for key, values in told.items()}
+
+
+def masked(info: dict[str, Any], which: np.ndarray) -> dict[str, Any]:
+    """Gymnasium's form of a batch's info: beside each key, with an underscore, for which paths it is meant."""
+    return info | {f"_{key}": which.copy() for key in info}
+
+
+def make_env(model: Model | str, **settings: Any) -> Environment:
+    """The environment of one state: `make_env(StochasticGrowth(gamma=5.0), periods=100)`; settings as in `Batch`."""
+    return Environment(model, **settings)
+
+
+def make_vec(model: Model | str, num_envs: int, **settings: Any) -> VectorEnvironment:
+    """The environment of a batch of states; settings as in `Batch`."""
+    return VectorEnvironment(model, num_envs, **settings)
+
+
+# gymnasium.make("econrl/StochasticGrowth-v0"), gymnasium.make("econrl/IRBC-v0", model=IRBC(n=10))
+for cls in zoo():
+    gymnasium.register(
+        f"econrl/{cls.__name__}-v0",
+        entry_point="econrl.gym:Environment",
+        vector_entry_point="econrl.gym:VectorEnvironment",
+        kwargs={"model": cls.__name__},
+    )
