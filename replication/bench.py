@@ -5,7 +5,7 @@ them is printed. Errors are log10, on states of the policy's own simulation that
 is known the policy's mean error relative to it is given. The library stable-baselines3 is run on the same model, in the
 same units, with the same network and batch.
 
-    python replication/bench.py             everything, about an hour
+    python replication/bench.py             everything, about five hours; irbc alone is most of it
     python replication/bench.py --fast      a tenth of the time for each row, one seed, no targets
     python replication/bench.py growth      only the rows whose name holds a word
 """
@@ -83,6 +83,11 @@ ROWS = [
     Row("growth, auto", StochasticGrowth(), AUTO, 60, mean=-7.0, max=-5.5),
     Row("investment (decreasing returns), auto", Investment(), AUTO, 120, mean=-6.0, max=-4.5),
     Row("irbc (2 countries), auto", IRBC(n=2), AUTO, 180, mean=-6.0, max=-5.0),
+    Row("irbc (10 countries), auto", IRBC(n=10), AUTO, 300, mean=-5.3, max=-4.0),
+    Row("irbc (25 countries), auto", IRBC(n=25), AUTO, 600, mean=-4.8, max=-3.8),
+    Row("irbc (50 countries), auto", IRBC(n=50), AUTO, 1200, mean=-4.3, max=-3.3),
+    Row("irreversible irbc (2 countries), auto", IRBC(n=2, irreversible=True), AUTO, 300),
+    Row("irreversible irbc (10 countries), auto", IRBC(n=10, irreversible=True), AUTO, 900),
     Row("buffer_stock, auto", BufferStock(), AUTO, 180, mean=-4.5, max=-3.0),
     Row("portfolio (5 assets), auto", Portfolio(n=5), AUTO, 120, "policy", mean=-4.0),
     Row("life_cycle, auto", LifeCycle(), AUTO, 180, mean=-4.0, max=-2.5),
