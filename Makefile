@@ -1,4 +1,4 @@
-# Five commands: make solve, make test, make lint, make bench, make replicate. Each builds the environment in .venv when it is missing.
+# make solve, make test, make lint, make bench, make replicate: each builds the environment in .venv when it is missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,7 +20,7 @@ lint: $(READY)
 bench: .venv/bench
 	$(BIN)/python replication/bench.py
 
-# The scripts of replication/ in their fast settings, a few minutes each.
+# The scripts of replication/ on many dimensions, in their fast settings, a few minutes each.
 replicate: .venv/sparse
 	for script in long_plosser rotated_copies brumm_scheidegger_2017 curse_of_dimensionality; do \
 	    echo "replication/$$script.py --fast" && $(BIN)/python replication/$$script.py --fast --again || exit 1; \

@@ -43,15 +43,16 @@ class Normalised(nn.Module):
         name = type(mdp.model).__name__
         if reach is not None and not 0 < reach < float("inf"):
             raise MethodError(f"`reach` must be positive, got {reach}")
+        on_cpu = MDP(mdp.model, "cpu", mdp.dtype)  # the same environment, whatever the device
         if middle is None:
-            u = find_start(mdp, torch.Generator(mdp.device).manual_seed(0)).u
+            u = find_start(on_cpu, torch.Generator().manual_seed(0)).u
         else:
-            u = mdp.tensor([float(m) for m in middle])
+            u = on_cpu.tensor([float(m) for m in middle])
         if u.shape != (mdp.A,):
             raise MethodError(f"`middle` must have {mdp.A} entries, one for each action of {name}, got {len(u)}")
         self.mdp, self.features = mdp, Features(mdp)
-        self.register_buffer("middle", u)
-        self.reach = widest_reach(mdp, u) if reach is None else float(reach)
+        self.register_buffer("middle", u.to(mdp.device))
+        self.reach = widest_reach(on_cpu, u) if reach is None else float(reach)
 
     def observe(self, s: Tensor) -> Tensor:
         """Observations (..., O) of states s (..., S)."""

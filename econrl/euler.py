@@ -176,7 +176,7 @@ def costate(
         s = torch.where(over.unsqueeze(-1), with_period(s, mdp.horizon - 1), s)
         a = policy(s)
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
-    known = None if gains is None else r_a.abs() * gains(s)
+    known = None if gains is None else one_unit(mdp, r_a.abs()) * gains(s)
     multiplier = binding_multiplier(mdp, structure, policy, s, a, depth) if known is None else known
     undone = undoing(mdp, structure, s, a, multiplier - r_a, multiplier, at_bounds(mdp, s, a))
     lam = torch.func.grad(lambda s: mdp.reward(s, a).sum() + undone(s))(s)
@@ -299,12 +299,17 @@ def unit_free(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) -> Tenso
     # Where a later action's bound reads this one, moving it at given shares moves both.
     along = torch.func.grad(lambda y: (G * mdp.from_shares(s, y)).sum())(y)
     free = width.abs() > 0
+    return torch.where(free, along / torch.where(free, width, 1.0), 0.0) / one_unit(mdp, scale)
+
+
+def one_unit(mdp: MDP, scale: Tensor) -> Tensor:
+    """The scales (..., A), the largest for all parts of a budget: they compete for one total, and what matters is their
+    gains against each other."""
     parts = []
     for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
         unit = scale[..., slot.start : slot.stop]
-        # The parts of a budget compete for one total: what matters is their gains against each other, in one unit.
         parts.append(unit.amax(dim=-1, keepdim=True).expand_as(unit) if isinstance(v, Budget) else unit)
-    return torch.where(free, along / torch.where(free, width, 1.0), 0.0) / torch.cat(parts, dim=-1)
+    return torch.cat(parts, dim=-1)
 
 
 def fischer_burmeister(slack: Tensor, multiplier: Tensor) -> Tensor:
@@ -326,12 +331,22 @@ def euler_residuals(
     """The unit-free complementarity residual (B, A) of each action's first-order condition at the states s (B, S).
 
     `later` is the policy from tomorrow on, where that is another function than today's. Where it knows the gains from
-    moves beyond its bounds, tomorrow's multipliers are these.
+    moves beyond its bounds, tomorrow's multipliers are these; and where today's policy knows them, and a bound binds,
+    the residual is how wrong they are: multipliers that nobody checks could justify any policy.
     """
     later = later or policy
-    gains = later.gains if isinstance(later, StateFunction) and later.prices else None
-    G, scale = condition(mdp, lambda s: costate(mdp, structure, later, s, gains=gains), policy, s)
-    return complementarity(mdp, G, scale, s, policy(s))
+    G, scale = condition(mdp, lambda s: costate(mdp, structure, later, s, gains=gains_of(later)), policy, s)
+    a, known = policy(s), gains_of(policy)
+    R = complementarity(mdp, G, scale, s, a)
+    if known is None:
+        return R
+    gains, r_a = known(s), torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    return torch.where(gains != 0, unit_free(mdp, G, r_a.abs(), s, a) - gains, R)
+
+
+def gains_of(policy: Function) -> Function | None:
+    """The gains from moves beyond its bounds, of a policy that knows them."""
+    return policy.gains if isinstance(policy, StateFunction) and policy.prices else None
 
 
 def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from econrl.variables import Action, Budget, is_bound
 MAY_BIND = 2e-3  # share of states next to a bound from which on it may bind
 FREE, LOW, HIGH, BOTH = "free", "low", "high", "both"
 LARGEST_Z, SMALLEST = 12.0, 1e-6
+ON_BOUND = 1e-7  # a z this close to its bound is on it
 OFF = 1e-9  # how far off a bound on which the reward may be infinite, as where nothing is consumed
 
 
@@ -107,6 +108,12 @@ class Forms:
     def gains(self, z: Tensor) -> Tensor:
         """The gains (..., A) from moves beyond the bounds that bind; zero where none does."""
         return z.new_tensor(self.steepness) * self.beyond(z)
+
+    def past(self, z: Tensor, gains: Tensor) -> Tensor:
+        """z (..., A), where it is on a bound as far beyond it as the gains (..., A) say; the inverse of `gains`."""
+        outward = self.outward(z, ON_BOUND)
+        sign = self.beyond(z + outward).sign()
+        return z + outward * (sign * gains).clamp(min=0) / z.new_tensor(self.steepness)
 
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
         """z (..., A) that give the actions a (..., A), as nearly as may be."""

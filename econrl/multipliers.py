@@ -10,13 +10,14 @@ and the policy tells its multipliers: at any state, without a second expectation
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from econrl.euler import Structure, action_jacobian, condition, costate, find_structure, unit_free
+from econrl.euler import Structure, action_jacobian, condition, costate, find_structure, linked, unit_free
 from econrl.forms import BOTH, HIGH, LOW, Forms
 from econrl.functions import Function
 from econrl.mdp import MDP
@@ -44,8 +45,10 @@ def matter(structure: Structure) -> bool:
 def cannot_price(mdp: MDP, s: Tensor, a: Tensor) -> str:
     """Why tomorrow's multipliers cannot be known along with the policy, or nothing."""
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a).abs()
-    if (r_a <= 1e-8 * r_a.amax(dim=0)).any():
+    if (r_a <= 1e-8 * r_a.nanmedian(dim=0).values).any():
         return "the reward does not depend on the action, so that a multiplier has no unit"
+    if linked(mdp, s, torch.ones_like(a), mdp.shares(s, a)).abs().max() > 1e-8:
+        return "a bound of one action reads another, so that their multipliers are not each action's own"
     return ""
 
 
@@ -54,7 +57,8 @@ def priced_forms(mdp: MDP, forms: Sequence[str], policy: Function, s: Tensor) ->
     structure = without_multipliers(find_structure(mdp), forms, mdp)
     if not matter(structure) or cannot_price(mdp, s, policy(s)):
         return Forms(mdp, forms)
-    return Forms(mdp, forms, steepness(mdp, structure, policy, s))
+    steep = steepness(mdp, structure, policy, s)
+    return Forms(mdp, forms, steep if all(0 < x < math.inf for x in steep) else None)
 
 
 def steepness(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> list[float]:
@@ -70,7 +74,7 @@ def steepness(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> li
         return gain_of(mdp, price, s, mdp.from_shares(s, y))
 
     answers = torch.linalg.inv_ex(action_jacobian(gain, y)).inverse.diagonal(dim1=-2, dim2=-1)
-    return (1 / answers.abs().median(dim=0).values).tolist()
+    return (1 / answers.abs().nanmedian(dim=0).values).tolist()
 
 
 def gain_of(mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor) -> Tensor:

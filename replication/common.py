@@ -25,15 +25,17 @@ def parser_of(doc: str, fast: str) -> argparse.ArgumentParser:
     return parser
 
 
-def arguments(doc: str, fast: str) -> argparse.Namespace:
-    """What the command line gave of these."""
-    return parser_of(doc, fast).parse_args()
+def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What the command line gave, and `out`, the folder of the results: of fast runs one of their own."""
+    given = parser.parse_args()
+    given.out = OUT / "fast" if given.fast else OUT
+    given.out.mkdir(parents=True, exist_ok=True)
+    return given
 
 
 def measured(file: Path, wanted: Iterable[Row], run: Callable[[Row], Row], again: bool = False) -> pd.DataFrame:
     """The rows of all wanted runs, each a dict that names it: those in `file` as they are, the others made now by
     `run`, which adds what it measured, and written at once. Rows of other runs stay in the file."""
-    file.parent.mkdir(exist_ok=True)
     rows = pd.read_csv(file).to_dict("records") if file.exists() else []
     chosen = []
     for key in wanted:

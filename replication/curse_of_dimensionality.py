@@ -13,12 +13,14 @@ import math
 import multiprocessing
 import resource
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import pandas as pd
 import torch
-from common import OUT, Row, markdown, measured, parser_of
+from common import Row, arguments, markdown, measured, parser_of
 from matplotlib.figure import Figure
 
 import econrl
@@ -89,7 +91,10 @@ def model_of(states: int) -> IRBC:
 def run(key: Row) -> Row:
     """One solve in a process of its own, whose memory can be read."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(solve, key, held_out_states(key["states"])).result()
+        try:
+            return pool.submit(solve, key, held_out_states(key["states"])).result()
+        except BrokenProcessPool:
+            return {"message": "the process was killed, most likely for its memory"}
 
 
 @cache
@@ -132,7 +137,7 @@ def errors(solution: econrl.Solution, s: torch.Tensor) -> torch.Tensor:
     return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s).abs().amax(dim=-1)
 
 
-def draw(results: pd.DataFrame, limit: float) -> None:
+def draw(results: pd.DataFrame, limit: float, file: Path) -> None:
     """Error against d, and seconds against d, a line a method; a cross where a method refused for the first time."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -157,22 +162,22 @@ def draw(results: pd.DataFrame, limit: float) -> None:
         panel.set_xlabel("states")
         panel.grid(alpha=0.3)
     figure.legend(loc="outside right center", frameon=False)
-    figure.savefig(OUT / "curse_of_dimensionality.png", dpi=150)
+    figure.savefig(file, dpi=150)
 
 
 def main() -> None:
     parser = parser_of(__doc__, fast="1 to 4 states, 10 seconds a run")
     parser.add_argument("--limit", type=float, help="seconds a run")
-    given = parser.parse_args()
+    given = arguments(parser)
     limit = given.limit or (10.0 if given.fast else 30.0)
     wanted = [
         {"states": d, "method": method, "limit": limit}
         for d in (FEW if given.fast else DIMENSIONS)
         for method in METHODS
     ]
-    results = measured(OUT / "curse_of_dimensionality.csv", wanted, run, given.again)
-    draw(results, limit)
-    markdown(OUT / "curse_of_dimensionality.md", "Where the curse of dimensionality sets in", TEXT, [results])
+    results = measured(given.out / "curse_of_dimensionality.csv", wanted, run, given.again)
+    draw(results, limit, given.out / "curse_of_dimensionality.png")
+    markdown(given.out / "curse_of_dimensionality.md", "Where the curse of dimensionality sets in", TEXT, [results])
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import torch
-from common import OUT, Row
+from common import Row
 from matplotlib.figure import Figure
 
 import econrl
@@ -39,7 +40,7 @@ def run(model: econrl.Model, key: Row) -> Row:
     return {"seconds": solution.info["seconds"], "mean": mean, "max": largest, "message": solution.info["message"]}
 
 
-def draw(results: pd.DataFrame, panels: str, xlabel: str, name: str, title: Callable[[object], str]) -> None:
+def draw(results: pd.DataFrame, panels: str, xlabel: str, file: Path, title: Callable[[object], str]) -> None:
     """Mean (lines) and largest errors (dots) against the number of states, a panel for each value of a column."""
     values, methods = (list(dict.fromkeys(results[column])) for column in (panels, "method"))
     figure = Figure(figsize=(4.4 * len(values), 3.8), layout="constrained")
@@ -57,7 +58,7 @@ def draw(results: pd.DataFrame, panels: str, xlabel: str, name: str, title: Call
         panel.set_ylabel("policy error, relative" if value == values[0] else "")
         panel.grid(alpha=0.3)
     figure.legend(*panel.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize="small")
-    figure.savefig(OUT / f"{name}.png", dpi=150)
+    figure.savefig(file, dpi=150)
 
 
 def summary(results: pd.DataFrame, by: list[str]) -> pd.DataFrame:

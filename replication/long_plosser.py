@@ -9,7 +9,7 @@ Writes results/long_plosser.csv (a row a run), .png and .md. Runs that the CSV h
 
 from __future__ import annotations
 
-from common import OUT, arguments, markdown, measured
+from common import arguments, markdown, measured, parser_of
 from exact import draw, run, summary
 
 from econrl.models import LongPlosser
@@ -21,7 +21,7 @@ Optimal shares are constant, and `perturbation` is linear in their log-odds: her
 
 
 def main() -> None:
-    given = arguments(__doc__, fast="up to 3 sectors, 20 seconds, one seed")
+    given = arguments(parser_of(__doc__, fast="up to 3 sectors, 20 seconds, one seed"))
     sizes, limit, seeds = ([1, 2, 3], 20.0, [0]) if given.fast else ([1, 2, 3, 5, 10, 20], 300.0, [0, 1, 2])
     wanted = [
         {"states": n, "method": method, "limit": limit, "seed": seed}
@@ -31,10 +31,18 @@ def main() -> None:
         for seed in (seeds if method in ("ddpg", "auto") else [0])
     ]
     results = measured(
-        OUT / "long_plosser.csv", wanted, lambda key: run(LongPlosser(n=key["states"]), key), given.again
+        given.out / "long_plosser.csv", wanted, lambda key: run(LongPlosser(n=key["states"]), key), given.again
     )
-    draw(results.assign(all=""), "all", "sectors", "long_plosser", title=lambda _: "Long and Plosser, N sectors")
-    markdown(OUT / "long_plosser.md", "Long and Plosser (1983) against its closed form", TEXT, [summary(results, [])])
+    draw(
+        results.assign(all=""),
+        "all",
+        "sectors",
+        given.out / "long_plosser.png",
+        title=lambda _: "Long and Plosser, N sectors",
+    )
+    markdown(
+        given.out / "long_plosser.md", "Long and Plosser (1983) against its closed form", TEXT, [summary(results, [])]
+    )
 
 
 if __name__ == "__main__":

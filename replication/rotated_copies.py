@@ -15,7 +15,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from common import OUT, arguments, markdown, measured
+from common import arguments, markdown, measured, parser_of
 from exact import draw, run, summary
 
 import econrl
@@ -37,7 +37,7 @@ def model_of(key: dict, folder: Path) -> Copies:
 
 
 def main() -> None:
-    given = arguments(__doc__, fast="up to 2 copies, 20 seconds, one seed")
+    given = arguments(parser_of(__doc__, fast="up to 2 copies, 20 seconds, one seed"))
     sizes, limit, seeds = ([1, 2], 20.0, [0]) if given.fast else ([1, 2, 5, 10], 300.0, [0, 1, 2])
     wanted = [
         {"model": model, "states are": kind, "states": 2 * n, "method": method, "limit": limit, "seed": seed}
@@ -51,11 +51,13 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         one = Path(folder) / "growth"
-        results = measured(OUT / "rotated_copies.csv", wanted, lambda key: run(model_of(key, one), key), given.again)
+        results = measured(
+            given.out / "rotated_copies.csv", wanted, lambda key: run(model_of(key, one), key), given.again
+        )
     shown = results.assign(panel=results["model"] + ", states " + results["states are"])
-    draw(shown, "panel", "states", "rotated_copies", title=str)
+    draw(shown, "panel", "states", given.out / "rotated_copies.png", title=str)
     table = summary(results, ["model", "states are"])
-    markdown(OUT / "rotated_copies.md", "Copies of a small model against the exact policy", TEXT, [table])
+    markdown(given.out / "rotated_copies.md", "Copies of a small model against the exact policy", TEXT, [table])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from econrl import DDPG, EGM, MethodError, Newton, Perturbation, SolveError
 from econrl.certificates import rejected, welfare_loss
 from econrl.euler import binding_multiplier, condition, costate, find_structure
 from econrl.expectation import Quadrature
-from econrl.forms import BOTH, FREE, HIGH, LOW, forms_of
+from econrl.forms import BOTH, FREE, HIGH, LOW, Forms, forms_of
 from econrl.mdp import MDP
 from econrl.models import (
     IRBC,
@@ -209,7 +209,7 @@ def test_a_bound_that_may_bind_is_kept_exactly():
     assert (policy.output(s, z) - a).abs().max() < 1e-5
     assert torch.equal(policy.output(s, z + 1.0)[:20], s[:20])  # on the bound, not next to it
     for form in (LOW, BOTH):
-        policy.forms = [form]
+        policy.forms = Forms(mdp, [form])
         assert (policy.output(s, policy.outputs_for(s, 0.5 * a)) - 0.5 * a).abs().max() < 1e-5
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from econrl.bellman import lookahead
 from econrl.errors import SolveError
-from econrl.euler import Structure, action_jacobian, condition, costate, euler_residuals, find_structure
-from econrl.forms import Forms
+from econrl.euler import Structure, action_jacobian, condition, costate, euler_residuals, find_structure, gains_of
+from econrl.forms import ON_BOUND, Forms
 from econrl.functions import Function
 from econrl.grids import CutOffPolicy, GridValue
 from econrl.mdp import MDP
@@ -27,7 +27,6 @@ TRUSTED = 1e-2  # residuals below which one step with the old Jacobian is enough
 ROUNDING = 1e-13  # a residual at which nothing is left to solve
 LENGTHS = (1.0, 0.5, 0.125, 1 / 64)
 LONGEST = 2.0  # of a Newton step in z
-ON_BOUND = 1e-7  # a z this close to its bound is on it
 MEMORY = 20  # former iterates that the next one is extrapolated from
 
 
@@ -57,10 +56,9 @@ class Equations:
 
     def gain(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """g (B, A): what more of each action would bring, free of units."""
-        gains = later.gains if isinstance(later, CutOffPolicy) and later.prices else None
-        price = lambda s: costate(self.mdp, self.structure, later, s, gains=gains)  # noqa: E731
+        price = lambda s: costate(self.mdp, self.structure, later, s, gains=gains_of(later))  # noqa: E731
         a = self.actions(s, z)
-        if self.forms.steepness is not None:
+        if self.forms.prices:
             return gain_of(self.mdp, price, s, a)
         G, scale = condition(self.mdp, price, lambda _: a, s)
         return G / scale
@@ -124,8 +122,8 @@ class Equations:
         s_, z_ = s[rows], z[rows]
         gain = self.gain(s_, z_, later)
         z = z.clone()
-        if self.forms.steepness is not None:
-            z[rows] = z_ + outward[rows] * gain.abs() / gain.new_tensor(self.forms.steepness)
+        if self.forms.prices:
+            z[rows] = self.forms.past(z_, gain)
             return z
         J = action_jacobian(lambda x: self.gain(s_, x, later), z_)
         step = (newton_step(J, gain) * outward[rows]).nan_to_num().clamp(min=0)
@@ -191,6 +189,9 @@ class Collocation:
         """Begin from any policy."""
         self.s = self.policy.states(period)
         self.z = self.policy.forms.outputs_for(self.s, start(self.s))
+        known = gains_of(start)
+        if known is not None and self.policy.prices:
+            self.z = self.policy.forms.past(self.z, known(self.s))
         self.J = self.z.new_zeros(*self.z.shape, self.mdp.A)
         self.policy.fit(self.z, period)
         self.anderson = Anderson()

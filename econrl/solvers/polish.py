@@ -97,7 +97,8 @@ class PolishedPolicy(PeriodFunction):
 
         z_i = x_i + c_i / A  sum over j != i of (1 + b_j) times what z_j is beyond its bounds,
 
-    so that every kink lies where its bound begins to bind, and only smooth functions have to be learned.
+    in two rounds from z = x, so that every kink lies where its bound begins to bind, and only smooth functions have to
+    be learned.
     """
 
     def __init__(

@@ -53,7 +53,8 @@ class Smolyak(Method):
     nodes: int = 9
     """Quadrature nodes a shock at most."""
     quadrature: float = 1e-8
-    """Mean change of the residuals that is accepted for fewer nodes, where no bound binds."""
+    """Mean change of the residuals that is accepted for fewer nodes, where no bound binds; where multipliers matter, at
+    least 1e-5."""
     memory_limit: float | None = None
     """Bytes that the solver may use; None: half of what is free."""
 

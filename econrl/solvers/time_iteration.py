@@ -246,7 +246,8 @@ class TimeIteration(OnTensorGrid):
     every: int = 5
     """Iterations from one measurement of the error to the next."""
     quadrature: float = 1e-8
-    """Mean change of the residuals that is accepted for fewer nodes, where no bound binds."""
+    """Mean change of the residuals that is accepted for fewer nodes, where no bound binds; where multipliers matter, at
+    least 1e-5."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
