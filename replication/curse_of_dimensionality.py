@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import resource
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,6 +32,7 @@ from econrl.models import IRBC
 DIMENSIONS, FEW = [1, 2, 3, 4, 6, 8, 10, 20, 50, 100], [1, 2, 3, 4]
 METHODS = ["perturbation", "vi", "time_iteration", "smolyak", "adaptive", "ddpg", "auto"]
 POINTS = 1000
+OVERRUN = 3  # times the limit, after which a run is ended
 TARGET = 1e-4  # a mean held-out error; the time to it is measured
 TEXT = """The international business cycle of `models/irbc.py` with d/2 countries, d states; with d = 1 one country,
 whose capital and not its productivity is shocked, with d = 3 two that share one productivity. All policies are judged
@@ -89,12 +88,12 @@ def model_of(states: int) -> IRBC:
 
 
 def run(key: Row) -> Row:
-    """One solve in a process of its own, whose memory can be read."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    """One solve in a process of its own, whose memory can be read, and which may be killed."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
         try:
-            return pool.submit(solve, key, held_out_states(key["states"])).result()
-        except BrokenProcessPool:
-            return {"message": "the process was killed, most likely for its memory"}
+            return pool.apply_async(solve, (key, held_out_states(key["states"]))).get(OVERRUN * key["limit"])
+        except multiprocessing.TimeoutError:
+            return {"message": f"no answer after {OVERRUN} times the limit"}
 
 
 @cache

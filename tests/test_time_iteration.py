@@ -7,7 +7,7 @@ import torch
 
 import econrl
 from econrl import MethodError, Smolyak, TimeIteration
-from econrl.euler import costate, find_structure
+from econrl.euler import costate, euler_residuals, find_structure
 from econrl.expectation import Quadrature
 from econrl.forms import BOTH, FREE, HIGH, LOW, Forms
 from econrl.mdp import MDP
@@ -194,6 +194,15 @@ def test_on_a_grid_a_policy_knows_the_multipliers_of_its_bounds():
     assert (it.policy.gains(it.s) - expected)[binds].abs().max() < 1e-6
     assert expected[~binds].abs().max() < 1e-6
     assert (later.gains(it.s) - it.policy.gains(it.s)).abs().max() > 1e-3  # not only tomorrow's
+
+    again = Collocation("smolyak", mdp, forms, Smolyak().describe_grid(mdp, [2] * 4), task)
+    again.begin(it.policy)
+    torch.testing.assert_close(again.policy.gains(it.s), it.policy.gains(it.s))  # another start keeps them
+
+    wrong = lambda: euler_residuals(mdp, it.equations.structure, it.policy, it.s, later).abs().max()  # noqa: E731
+    assert wrong() < 1e-6
+    it.policy.forms.steepness = [2 * x for x in forms.steepness]
+    assert wrong() > 1e-3  # multipliers twice as large as they are do not go unnoticed
 
 
 def test_bounds_whose_multipliers_do_not_matter_are_not_priced():
