@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import econrl
-from econrl import MethodError, Smolyak, TimeIteration
+from econrl import MethodError, Smolyak, SolveError, TimeIteration
 from econrl.euler import costate, euler_residuals, find_structure
 from econrl.expectation import Quadrature
 from econrl.forms import BOTH, FREE, HIGH, LOW, Forms
@@ -209,3 +209,11 @@ def test_bounds_whose_multipliers_do_not_matter_are_not_priced():
     mdp = MDP(BufferStock())
     s = mdp.sample_box(20, torch.Generator().manual_seed(0))
     assert not priced_forms(mdp, [HIGH], lambda s: 0.5 * s, s).prices
+
+
+def test_a_grid_that_cannot_fit_is_refused_before_anything_is_allocated(monkeypatch):
+    monkeypatch.setattr(time_iteration, "sketch", lambda *a: pytest.fail("it began"))
+    with pytest.raises(
+        SolveError, match="time_iteration on IRBC needs about .* bytes for 1,099,511,627,776 grid points"
+    ):
+        solve(IRBC(n=10), TimeIteration())

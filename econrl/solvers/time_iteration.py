@@ -269,6 +269,9 @@ class TimeIteration(OnTensorGrid):
         tracker = Tracker(task, HeldOut(task.model, mdp.device))
         description = self.describe_grid(mdp)
         coarse = {**description, "points": coarse_points(description)}
+        self.check_memory(
+            MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=1))
+        )  # what the sketch, too, must have
         rough = sketch(self, mdp, task, coarse)
         self.check_memory(rough.mdp)
         description["points"] = self.points_of(rough.mdp)
