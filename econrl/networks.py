@@ -153,6 +153,10 @@ class Units:
         """The inverse of `value`."""
         return ((v if self.sign == 0 else v.abs().log()) - self.center) / self.scale
 
+    def add(self, v: Tensor, d: Tensor) -> Tensor:
+        """The value v, raised by d units; it keeps its sign where that is the same everywhere."""
+        return self.value(self.raw(v) + (d if self.sign >= 0 else -d))
+
     def size(self, v: Tensor) -> Tensor:
         """dV/dx at the value v: what one unit is worth there."""
         return torch.full_like(v, self.scale) if self.sign == 0 else self.scale * v.detach().abs()

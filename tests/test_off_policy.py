@@ -1,6 +1,5 @@
 """What td3 and sac share with ddpg and with each other: targets, steps, several steps at once, priorities, checkpoints."""
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,8 +103,7 @@ def test_the_target_takes_the_smaller_value_at_each_state(quick, kind):
         learner.generator.set_state(state)
         alone.append(learner.value(s))
         learner.targets = kept
-    first_smaller = alone[0] < alone[1]
-    assert 0 < first_smaller.sum() < 200 or (alone[0] != alone[1]).all()
+    assert (alone[0] != alone[1]).all()
     torch.testing.assert_close(both, torch.minimum(*alone), rtol=1e-6, atol=1e-6)  # float32
 
 
@@ -114,9 +112,7 @@ def test_soft_target_updates_move_by_tau(quick, kind):
     learner = learner_of(kind(tau=0.25, **SMALL, **({"delay": 1} if kind is TD3 else {})))
     before = numbers([learner.target_bodies])
     learner.update(1.0)
-    for old, new, now in zip(
-        before, learner.bodies.parameters(), learner.target_bodies.parameters(), strict=True
-    ):
+    for old, new, now in zip(before, learner.bodies.parameters(), learner.target_bodies.parameters(), strict=True):
         torch.testing.assert_close(now, 0.75 * old + 0.25 * new)  # float32
 
 
@@ -127,12 +123,6 @@ def test_a_life_that_ends_gets_its_terminal_value_and_one_that_does_not_bootstra
         type("Bequest", (LifeCycle,), {"terminal": lambda self, s: 100 * s.m, "beta": 0.9, "gamma": 1.0})
     )(horizon=4, retirement=0, gamma=1.0, beta=0.9)
     learner = learner_of(kind(expected=expected, **SMALL), bequest)
-    seen = []
-
-    def spied(delta, weights):
-        seen.append(delta)
-        return delta.square().mean()
-
     batch = learner.replay.read(torch.arange(len(learner.replay)))
     last = batch.s_next[:, 1] == 4
     assert 0 < last.sum() < len(last)
@@ -246,17 +236,16 @@ class Killed(BaseException):
 
 
 RUNS = [
-    TD3(**SMALL, capacity=600),
-    SAC(**SMALL, capacity=600),
-    TD3(**SMALL, capacity=600, n_step=3, prioritised=0.6),
-    SAC(**SMALL, expected=True),
+    TD3(**SMALL, capacity=300),  # the replay wraps round before the end
+    SAC(**SMALL, capacity=300, expected=True),
+    SAC(**SMALL, capacity=300, n_step=3, prioritised=0.6),
 ]
 
 
-@pytest.mark.parametrize("method", RUNS, ids=["td3", "sac", "td3, steps and priorities", "sac, expected"])
+@pytest.mark.parametrize("method", RUNS, ids=["td3", "sac, expected", "sac, steps and priorities"])
 @pytest.mark.parametrize("model", [BrockMirman(), LifeCycle(horizon=5, retirement=3)], ids=["stationary", "life cycle"])
 def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(quick, model, method, tmp_path, monkeypatch):
-    call = {"model": model, "method": method, "steps": 40, "seed": 3, "progress": False}
+    call = {"model": model, "method": method, "steps": 24, "seed": 3, "progress": False}
     torch.manual_seed(11)  # the global generator belongs to the user
     whole = econrl.solve(**call)
     with monkeypatch.context() as patch:
@@ -264,7 +253,7 @@ def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(quick, mode
 
         def measured(self, *arguments, **columns):
             seen.append(1)
-            if len(seen) == 17:
+            if len(seen) == 10:
                 raise Killed
             measure(self, *arguments, **columns)
 
@@ -276,9 +265,7 @@ def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(quick, mode
     for a, b in ((whole._policy, resumed._policy), (whole._value, resumed._value)):
         assert same(a.state_dict().values(), b.state_dict().values())
     np.testing.assert_array_equal(whole.training["error"], resumed.training["error"])
-    assert len(whole.training) == 40
-    other = econrl.solve(**{**call, "seed": 4})
-    assert not same(whole._policy.state_dict().values(), other._policy.state_dict().values())
+    assert len(whole.training) == 24
 
 
 @TWINS

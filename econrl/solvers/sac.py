@@ -52,8 +52,7 @@ def soft_value(
 ) -> Tensor:
     """min_i Q_i'(s, u) - alpha (log pi(u | s) + H)."""
     u, log_pi = drawn(policy, s, generator)
-    q = smaller(targets, s, u)
-    return q - alpha * targets[0].units.size(q) * (log_pi + H)
+    return targets[0].units.add(smaller(targets, s, u), -alpha * (log_pi + H))
 
 
 def soft_actor_loss(q: Tensor, size: Tensor, log_pi: Tensor, alpha: Tensor) -> Tensor:
