@@ -20,7 +20,7 @@ from econrl.solvers import (
     Smolyak,
     TimeIteration,
 )
-from econrl.variables import Action, Budget, MarkovChain, State
+from econrl.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State
 
 __all__ = [
     "DDPG",
@@ -33,7 +33,9 @@ __all__ = [
     "Adaptive",
     "Auto",
     "Budget",
+    "Choice",
     "Discrete",
+    "DiscreteState",
     "EconrlError",
     "LogNormal",
     "MarkovChain",

@@ -1,4 +1,4 @@
-"""What td3 and sac share with ddpg and with each other: targets, steps, several steps at once, priorities, checkpoints."""
+"""What td3 and sac share, with ddpg and with each other: targets, steps, replay and checkpoints."""
 
 from dataclasses import dataclass
 

@@ -77,8 +77,8 @@ BANDIT = {"hidden": (32, 32), "batch": 128, "actor_lr": 0.01, "temperature_lr": 
 
 @pytest.mark.parametrize("expected", [False, True])
 def test_the_policy_of_the_quadratic_bandit_is_the_known_gaussian(expected):
-    """The temperature makes the entropy that of a Gaussian with std `noise`; so alpha = 2 c noise^2. It is known as well
-    as the critics' curvature, which 600 steps leave a quarter too high."""
+    """The temperature makes the entropy that of a Gaussian with std `noise`; so alpha = 2 c noise^2. That is known
+    as well as the critics' curvature, which 600 steps leave a quarter too high."""
     model, noise = Bandit(), 0.3
     learner = trained(SAC(noise=noise, expected=expected, **BANDIT), model, 600)
     s = torch.linspace(-0.8, 0.8, 41).unsqueeze(-1)
@@ -184,9 +184,10 @@ def test_impossible_settings_are_refused(setting):
 SLOW_AND_SURE = {"hidden": (32, 32), "batch": 128, "actor_lr": 2e-3, "critic_lr": 5e-3}
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"expected": True}, {"n_step": 3, "noise": 0.5}, {"prioritised": 0.6}], ids=str
-)
+SETTINGS = [{}, {"expected": True}, {"n_step": 3, "noise": 0.5}, {"prioritised": 0.6}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_it_learns_the_closed_form(monkeypatch, settings):
     """Brock and Mirman: from saving half of output instead of a third, where consumption is wrong by 24%."""
 
