@@ -68,14 +68,17 @@ class Features(nn.Module):
         self.register_buffer("log_middle", (mdp.low[self.logs] * mdp.high[self.logs]).log() / 2)
 
     def forward(self, s: Tensor) -> Tensor:
-        logs = s[..., self.logs].maximum(self.smallest).log()
-        parts = [(s[..., self.plain] - self.middle) / self.radius, 2 * (logs - self.log_middle)]
+        plain = s[..., self.plain] if self.finite else s
+        parts = [(plain - self.middle) / self.radius]
+        if self.logs:
+            logs = s[..., self.logs].maximum(self.smallest).log()
+            parts.append(2 * (logs - self.log_middle))
         if self.horizon is not None:
             remaining = (self.horizon - s[..., -1:]).clamp(min=0.5)
             parts.append(2 * remaining.log() - math.log(self.horizon))
         for column, n in self.finite:
             parts.append(torch.eye(n, dtype=s.dtype, device=s.device)[s[..., column].long()])
-        return torch.cat(parts, dim=-1)
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
 
 def exchangeable(mdp: MDP) -> Group | None:
@@ -149,6 +152,10 @@ class Units:
     def raw(self, v: Tensor) -> Tensor:
         """The inverse of `value`."""
         return ((v if self.sign == 0 else v.abs().log()) - self.center) / self.scale
+
+    def add(self, v: Tensor, d: Tensor) -> Tensor:
+        """The value v, raised by d units; it keeps its sign where that is the same everywhere."""
+        return self.value(self.raw(v) + (d if self.sign >= 0 else -d))
 
     def size(self, v: Tensor) -> Tensor:
         """dV/dx at the value v: what one unit is worth there."""
