@@ -1,0 +1,52 @@
+"""TD(0): the value of a policy, on a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from econrl.functions import StateFunction
+from econrl.mdp import MDP
+from econrl.menu import TableMenuValue, greedy
+from econrl.solvers.base import Task
+from econrl.solvers.start import Start
+from econrl.solvers.tabular import Step, Tabular
+
+
+def td_error(V: Tensor, beta: float, step: Step) -> Tensor:
+    """r + beta V(j) - V(i), (E,)."""
+    return step.r + beta * V[step.j] - V[step.i]
+
+
+@dataclass(frozen=True)
+class TD0(Tabular):
+    """One-step temporal-difference prediction on the model's table (`table.py`, `tabular.py`).
+
+        V(i) <- V(i) + alpha [r + beta V(j) - V(i)]
+
+    It evaluates a policy, and improves nothing: the policy of `warm_start=`, or, where none is given, the best constant
+    shares (`start.py`). The solution is that policy with the value that was learned; `sarsa` and `q_learning` also look
+    for a better one.
+
+    Source: Sutton (1988), "Learning to predict by the methods of temporal differences", Machine Learning 3; Sutton and
+    Barto (2018), "Reinforcement Learning: An Introduction", section 6.1.
+    """
+
+    name: ClassVar[str] = "td0"
+    warm: ClassVar[bool] = True
+
+    def error(self, Q: Tensor, beta: float, step: Step) -> Tensor:
+        return td_error(Q.squeeze(-1), beta, step)  # there is but one action
+
+    def menu_size(self, mdp: MDP) -> int:
+        return 1
+
+    def policy(self, mdp: MDP, task: Task, start: Start) -> StateFunction:
+        """The policy to be evaluated."""
+        if task.warm_start is not None:
+            return task.warm_start[0].on(mdp)
+        constant = TableMenuValue(mdp, 1, **self.grid_of(mdp))
+        constant.menu = start.u.unsqueeze(0)
+        return greedy(constant)
