@@ -6,13 +6,28 @@ from econrl.model import Model
 from econrl.shocks import Discrete, LogNormal, Normal, Uniform
 from econrl.solution import Solution, load
 from econrl.solve import compare, solve
-from econrl.solvers import DDPG, EGM, METHODS, VI, Adaptive, Auto, Newton, Perturbation, Smolyak, TimeIteration
+from econrl.solvers import (
+    DDPG,
+    EGM,
+    METHODS,
+    SAC,
+    TD3,
+    VI,
+    Adaptive,
+    Auto,
+    Newton,
+    Perturbation,
+    Smolyak,
+    TimeIteration,
+)
 from econrl.variables import Action, Budget, MarkovChain, State
 
 __all__ = [
     "DDPG",
     "EGM",
     "METHODS",
+    "SAC",
+    "TD3",
     "VI",
     "Action",
     "Adaptive",

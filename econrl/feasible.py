@@ -49,6 +49,20 @@ class FeasibleSet:
                 slopes.append(-torch.expm1(-y) if is_bound(v.low) or is_bound(v.high) else torch.ones_like(y))
         return torch.cat(slopes, dim=-1)
 
+    def log_squash_volume(self, u: Tensor) -> Tensor:
+        """log |det dy/du| of `squash`, (...): what a log-density of u (..., A) loses on its way to the shares."""
+        parts = []
+        for v, part in self._parts(u):
+            if isinstance(v, Budget):  # the product of all shares, that of the rest among them
+                parts.append(torch.cat([part, torch.zeros_like(part[..., :1])], dim=-1).log_softmax(dim=-1))
+            elif is_bound(v.low) and is_bound(v.high):
+                parts.append(F.logsigmoid(part) + F.logsigmoid(-part))
+            elif is_bound(v.low) or is_bound(v.high):
+                parts.append(F.logsigmoid(part))
+            else:
+                parts.append(torch.zeros_like(part))
+        return torch.cat(parts, dim=-1).sum(dim=-1)
+
     def unsquash(self, y: Tensor) -> Tensor:
         """The u that squashes to y; shares on a bound are moved off it by 1e-12."""
         parts = []

@@ -8,18 +8,23 @@ from econrl.solvers.egm import EGM
 from econrl.solvers.newton import Newton
 from econrl.solvers.pathwise import Pathwise
 from econrl.solvers.perturbation import Perturbation
+from econrl.solvers.sac import SAC
 from econrl.solvers.smolyak import Smolyak
+from econrl.solvers.td3 import TD3
 from econrl.solvers.time_iteration import TimeIteration
 from econrl.solvers.vi import VI
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (Auto, Perturbation, EGM, TimeIteration, VI, Smolyak, Adaptive, DDPG, Pathwise, Newton)
+    cls.name: cls
+    for cls in (Auto, Perturbation, EGM, TimeIteration, VI, Smolyak, Adaptive, DDPG, TD3, SAC, Pathwise, Newton)
 }
 
 __all__ = [
     "DDPG",
     "EGM",
     "METHODS",
+    "SAC",
+    "TD3",
     "VI",
     "Adaptive",
     "Auto",
