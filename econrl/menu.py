@@ -33,6 +33,14 @@ def size_of_menu(mdp: MDP, points: int) -> int:
     return len(mdp.options) * points ** len(mdp.free)
 
 
+def refuse_menu(mdp: MDP, points: int) -> str | None:
+    """Why the menu would be too large, or None."""
+    size = size_of_menu(mdp, points)
+    if size <= LARGEST_MENU:
+        return None
+    return f"a menu of {size:,} actions is too large ({len(mdp.free)} continuous ones, with {points} points each)"
+
+
 def menu_of(mdp: MDP, middle: Tensor, points: int) -> Tensor:
     """u (D, A) around `middle` (A,), with so many points for each continuous action."""
     reach = widest_reach(mdp, middle) if mdp.free else 0.0

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -28,6 +29,7 @@ from econrl.mdp import MDP
 
 CHUNK = 400_000  # numbers held at once while the table is built: states times actions times nodes times columns
 SAME = 1e-9  # widths of the grid
+MOST_ITERATIONS = 100_000
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,30 @@ class Table:
     beta: float
     """Discount factor."""
 
-    @property
+    @cached_property
     def allowed(self) -> Tensor:
         return self.R.isfinite()
 
+    @cached_property
+    def cumulative(self) -> Tensor:
+        return self.P.cumsum(dim=-1)
+
+    @cached_property
+    def lists(self) -> tuple[Tensor, Tensor]:
+        """The allowed actions of each state, before those that are not (N, D), and how many they are (N,)."""
+        return self.allowed.int().argsort(dim=-1, descending=True, stable=True), self.allowed.sum(dim=-1)
+
     def draw(self, i: Tensor, d: Tensor, generator: torch.Generator) -> Tensor:
         """Next states (E,) of the states i and actions d (E,)."""
-        reached = self.P[i, d].cumsum(dim=-1)
+        reached = self.cumulative[i, d]
         u = torch.rand(len(i), 1, generator=generator, dtype=reached.dtype, device=reached.device) * reached[:, -1:]
-        return self.to[i, d].gather(-1, (reached <= u).sum(dim=-1, keepdim=True)).squeeze(-1)
+        return self.to[i, d, (reached <= u).sum(dim=-1)]
+
+    def draw_action(self, i: Tensor, generator: torch.Generator) -> Tensor:
+        """Actions (E,), each of those allowed in the states i (E,) as likely as any other."""
+        order, count = self.lists
+        u = torch.rand(len(i), generator=generator, dtype=self.R.dtype, device=self.R.device)
+        return order[i, (u * count[i]).long()]
 
     def lookahead(self, V: Tensor) -> Tensor:
         """Q(i, d) = R + beta sum_j P(j | i, d) V(j), (N, D)."""
@@ -59,16 +76,18 @@ class Table:
 
     def solve(self, method: Literal["policy_iteration", "value_iteration"] = "policy_iteration") -> tuple[Tensor, Tensor]:
         """The exact value (N,) and an optimal policy (N,), by `quantecon.markov.DiscreteDP`."""
+        threads = torch.get_num_threads()
         from quantecon.markov import DiscreteDP
         from scipy.sparse import csr_matrix
 
+        torch.set_num_threads(threads)  # which the first import of quantecon changes for the whole process
         i, d = self.allowed.nonzero(as_tuple=True)
         P, to = self.P[i, d], self.to[i, d]
         rows = torch.arange(len(i)).unsqueeze(-1).expand_as(to)
         entries = P.flatten().numpy(), (rows.flatten().numpy(), to.flatten().numpy())
         Q = csr_matrix(entries, shape=(len(i), len(self.R)))
         problem = DiscreteDP(self.R[i, d].numpy(), Q, self.beta, i.numpy(), d.numpy())
-        solved = problem.solve(method=method)
+        solved = problem.solve(method=method, max_iter=MOST_ITERATIONS)
         return torch.as_tensor(solved.v), torch.as_tensor(solved.sigma)
 
 

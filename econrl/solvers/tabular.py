@@ -24,7 +24,7 @@ from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.menu import Greedy, TableMenuValue, greedy, menu_of, size_of_menu
 from econrl.solvers.base import Method, Task, require
-from econrl.solvers.ddpg import DDPG as OffPolicy
+from econrl.solvers.off_policy import OffPolicy
 from econrl.solvers.on_grid import each, free_memory
 from econrl.solvers.start import Start, find_start
 from econrl.table import Table, TableValue, states_of, tabulate
@@ -74,9 +74,9 @@ class Walk:
 
     def pick(self, i: Tensor, epsilon: float) -> Tensor:
         """Actions in the states i: the greedy one, and with probability epsilon any of those allowed."""
-        dice = torch.rand(len(i), 1 + self.Q.shape[1], generator=self.generator, dtype=self.Q.dtype)
-        random = dice[:, 1:].where(self.table.allowed[i], -1.0).argmax(dim=-1)
-        return torch.where(dice[:, 0] < epsilon, random, self.Q[i].argmax(dim=-1))
+        dice = torch.rand(len(i), generator=self.generator)
+        random = self.table.draw_action(i, self.generator)
+        return torch.where(dice < epsilon, random, self.Q[i].argmax(dim=-1))
 
     def update(self, rate: float) -> None:
         """Every environment makes a step and learns from it; a share `rate` of the run is left."""
@@ -120,7 +120,7 @@ class Tabular(Method):
     """Share of random actions."""
     power: float = 0.6
     """How fast the learning rates fall, in (0.5, 1]."""
-    environments: int = 256
+    environments: int = 1024
     """Walks side by side."""
     episode: int = 100
     """Periods after which a walk begins anew in a random state."""

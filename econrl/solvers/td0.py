@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from econrl.accuracy import HeldOut
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.menu import TableMenuValue, greedy
@@ -50,3 +51,12 @@ class TD0(Tabular):
         constant = TableMenuValue(mdp, 1, **self.grid_of(mdp))
         constant.menu = start.u.unsqueeze(0)
         return greedy(constant)
+
+    def held_out(self, task: Task) -> HeldOut:
+        return Prediction(task.model, task.device)
+
+
+class Prediction(HeldOut):
+    """Judges a value by its Bellman error: the policy, good or bad, is given."""
+
+    error = HeldOut.bellman
