@@ -87,8 +87,8 @@ class NetworkMenuValue(MenuValue):
 
 
 class TableMenuValue(MenuValue):
-    """Q(s, d) as a table, interpolated between its states. An action that is not allowed in one of them has a value there
-    so low that it is not taken near by either."""
+    """Q(s, d) as a table, interpolated between its states. An action that is not allowed in one of them has a value
+    there so low that it is not taken near by either."""
 
     def __init__(self, mdp: MDP, size: int, **grid: Any):
         super().__init__(mdp, size)

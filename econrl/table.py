@@ -6,8 +6,8 @@ Continuous states are put on a tensor grid. A state that is reached between its 
 lottery, with the weights of linear interpolation (Young 2010), so that the table's expected value is the interpolated
 value. Markov chains are kept as they are; shocks are replaced by their quadrature nodes.
 
-Source: Puterman (1994), "Markov Decision Processes", chapter 6; Young (2010), "Solving the incomplete markets model with
-aggregate uncertainty using the Krusell-Smith algorithm and non-stochastic simulations", JEDC 34.
+Source: Puterman (1994), "Markov Decision Processes", chapter 6; Young (2010), "Solving the incomplete markets model
+with aggregate uncertainty using the Krusell-Smith algorithm and non-stochastic simulations", JEDC 34.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Table:
         """Q(i, d) = R + beta sum_j P(j | i, d) V(j), (N, D)."""
         return self.R + self.beta * (self.P * V[self.to]).sum(dim=-1)
 
-    def solve(self, method: Literal["policy_iteration", "value_iteration"] = "policy_iteration") -> tuple[Tensor, Tensor]:
+    def solve(
+        self, method: Literal["policy_iteration", "value_iteration"] = "policy_iteration"
+    ) -> tuple[Tensor, Tensor]:
         """The exact value (N,) and an optimal policy (N,), by `quantecon.markov.DiscreteDP`."""
         threads = torch.get_num_threads()
         from quantecon.markov import DiscreteDP

@@ -6,17 +6,15 @@ import pytest
 import torch
 
 import econrl
-from econrl import MethodError
+from econrl import TD0, MethodError, QLearning
 from econrl.bellman import lookahead
 from econrl.expectation import Quadrature
 from econrl.interpolation import TensorGrid
 from econrl.mdp import MDP
-from econrl.menu import NEVER, Greedy
-from econrl.models import BrockMirman, BufferStock, LifeCycle, StochasticGrowth
-from econrl.solvers.q_learning import QLearning
+from econrl.models import BufferStock, Investment, LifeCycle, LongPlosser, StochasticGrowth
 from econrl.solvers.sarsa import SARSA
 from econrl.solvers.tabular import Step, Walk, learn
-from econrl.solvers.td0 import TD0, td_error
+from econrl.solvers.td0 import td_error
 from econrl.table import Table, TableValue, corners, states_of, tabulate
 
 DOUBLE = torch.float64
@@ -105,9 +103,8 @@ def test_the_corners_average_to_the_point():
 
 
 def test_capital_is_not_handed_out_at_the_edge_of_the_grid():
-    """What leads below the grid would be lifted to its edge for free, and a planner who eats everything would thrive."""
+    """What leads below the grid would be lifted to its edge for free: whoever eats everything would thrive."""
     mdp, grid, s, a, table = growth_table(reach=3.0)
-    k_next = mdp.resources(s)[:, None] - a[..., 0] if hasattr(mdp, "resources") else None
     k_next = mdp.transition(s.unsqueeze(1), a, mdp.nodes[1])[..., 0]
     below = (k_next < grid.low[0] - 1e-6) & (k_next >= grid.low[0] - 1e-6).any(dim=-1, keepdim=True)
     assert below.any()
@@ -229,3 +226,99 @@ def test_on_the_cliff_sarsa_takes_the_safe_path_and_q_learning_the_short_one():
     assert len(path(on_policy.Q)) > 14
     often = off_policy.visits > 1000
     assert (off_policy.Q - fixed_point(table, 0.0))[often].abs().max() < 0.1
+
+
+def test_q_learning_finds_the_exact_values_of_a_random_table():
+    table = random_table()
+    walk = walked(QLearning(environments=500, epsilon=0.5), table, 4000)
+    exact = table.lookahead(table.solve()[0])
+    assert (walk.Q - exact).abs().max() < 0.01 * exact.abs().max()
+    assert torch.equal(walk.Q.argmax(-1), exact.argmax(-1))
+
+
+def test_sarsa_values_the_policy_that_explores_and_with_less_and_less_of_it_the_optimal_one():
+    table, method = random_table(), SARSA(environments=500, epsilon=0.5)
+    walk = walked(method, table, 4000)
+    kept, optimal = fixed_point(table, 0.5), fixed_point(table, 0.0)
+    assert (walk.Q - kept).abs().max() < 0.02 * kept.abs().max()
+    walk = Walk(method, table, 0.0, generator())
+    for step in range(8000):
+        walk.update(1 - step / 8000)
+    assert (walk.Q - optimal).abs().max() < 0.5 * (kept - optimal).abs().max()
+    assert torch.equal(walk.Q.argmax(-1), optimal.argmax(-1))
+
+
+# Through the front door
+
+SMALL = {"points": (11, 3), "actions": 5, "environments": 64}
+TABULAR = pytest.mark.parametrize("method", [TD0(**SMALL), SARSA(**SMALL), QLearning(**SMALL)], ids=lambda m: m.name)
+
+
+def solve(method, model=None, **task):
+    return econrl.solve(model or Investment(), method, progress=False, **task)
+
+
+@TABULAR
+def test_solutions_come_back_from_disk_and_the_same_seed_gives_the_same_bits(method, tmp_path):
+    solution = solve(method, steps=30)
+    solution.save(tmp_path / "out")
+    points = solution.mdp.sample_box(200, generator())
+    for twin in (econrl.load(tmp_path / "out"), solve(method, steps=30)):
+        assert torch.equal(solution.policy(points), twin.policy(points))
+        assert torch.equal(solution.value(points), twin.value(points))
+    assert not torch.equal(solution.value(points), solve(method, steps=30, seed=1).value(points))
+    assert solution.mdp.feasible(points, solution.policy(points)).all()
+    assert solution.policy_table()["value"].notna().all()
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+    method, whole = QLearning(**SMALL), solve(QLearning(**SMALL), steps=60)
+    broken = Walk.update
+
+    def stops(walk, rate):
+        if rate < 0.5:
+            raise RuntimeError("killed")
+        broken(walk, rate)
+
+    monkeypatch.setattr(Walk, "update", stops)
+    with pytest.raises(RuntimeError, match="killed"):
+        solve(method, steps=60, checkpoint=tmp_path / "run")
+    monkeypatch.setattr(Walk, "update", broken)
+    resumed = solve(method, steps=60, checkpoint=tmp_path / "run")
+    points = whole.mdp.sample_box(200, generator())
+    assert torch.equal(whole.value(points), resumed.value(points))
+    assert whole.training["error"].tolist() == resumed.training["error"].tolist()
+
+
+def test_td0_values_the_policy_that_it_is_given():
+    """The exact value of that policy on the same table; and of the policy of another method, not of its menu."""
+    other = solve(QLearning(**SMALL), steps=40)
+    for start in ({}, {"warm_start": other}):
+        solution = solve(TD0(**{**SMALL, "environments": 512}), steps=2000, **start)
+        mdp, grid = MDP(Investment()), solution._value.grid
+        s = states_of(mdp, grid)
+        table = tabulate(mdp, grid, solution.policy(s).unsqueeze(1))
+        exact, _ = table.solve()
+        assert (solution.value(s) - exact).abs().max() < 0.03 * exact.abs().max()
+        if start:
+            assert torch.equal(solution.policy(s), other.policy(s))
+        else:
+            assert solution.policy(s).std() < 1e-12  # a constant investment rate
+
+
+def test_what_a_table_cannot_hold_is_refused_with_the_methods_that_can():
+    for model, method, reason in (
+        (LifeCycle(), QLearning(), "a table has no calendar"),
+        (BufferStock(), SARSA(), "one discount factor"),
+        (Investment(), QLearning(points=3000, actions=1000), "a table of 9,000,000 states, 1,000 actions"),
+        (Investment(), QLearning(memory_limit=1e4), "may use 1e[+]04"),
+        (LongPlosser(), QLearning(), "a table of"),
+    ):
+        with pytest.raises(MethodError, match=f"{method.name} cannot solve .*{reason}.*Methods that can: .*vi"):
+            solve(method, model, steps=1)
+
+
+@pytest.mark.parametrize(("name", "value"), [("epsilon", 2.0), ("power", 0.4), ("environments", 0)])
+def test_settings_that_make_no_sense_are_refused(name, value):
+    with pytest.raises(MethodError, match=f"q_learning: `{name}` must be"):
+        QLearning(**{name: value})

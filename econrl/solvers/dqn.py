@@ -93,7 +93,9 @@ class DQN(Method):
         most = max(self.batch, self.environments)
         require(self, "capacity", self.capacity >= most, "at least batch and environments")
         if self.n_step > 1 and self.expected:
-            raise MethodError(f"{self.name}: an expectation is taken one step ahead; leave `n_step` at 1 with `expected`")
+            raise MethodError(
+                f"{self.name}: an expectation is taken one step ahead; leave `n_step` at 1 with `expected`"
+            )
 
     run, plan = OffPolicy.run, OffPolicy.plan
 

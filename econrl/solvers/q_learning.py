@@ -23,8 +23,8 @@ class QLearning(Tabular):
 
     It learns the optimal values while it explores, and with every pair visited without end it converges to them.
 
-    Source: Watkins (1989), "Learning from Delayed Rewards", PhD thesis, Cambridge; Watkins and Dayan (1992), "Q-learning",
-    Machine Learning 8; Sutton and Barto (2018), "Reinforcement Learning: An Introduction", section 6.5.
+    Source: Watkins (1989), "Learning from Delayed Rewards", PhD thesis, Cambridge; Watkins and Dayan (1992),
+    "Q-learning", Machine Learning 8; Sutton and Barto (2018), "Reinforcement Learning: An Introduction", section 6.5.
     """
 
     name: ClassVar[str] = "q_learning"

@@ -21,8 +21,8 @@ class SARSA(Tabular):
 
         Q(i, d) <- Q(i, d) + alpha [r + beta Q(j, d') - Q(i, d)]
 
-    It learns the values of the policy that it follows, mistakes included. The share of random actions falls to zero over
-    the run, so that this policy becomes the greedy one, and it the optimal one.
+    It learns the values of the policy that it follows, mistakes included. The share of random actions falls to zero
+    over the run, so that this policy becomes the greedy one, and that the optimal one.
 
     Source: Rummery and Niranjan (1994), "On-line Q-learning using connectionist systems"; Singh, Jaakkola, Littman and
     Szepesvari (2000), "Convergence results for single-step on-policy reinforcement-learning algorithms", Machine

@@ -22,7 +22,7 @@ from torch import Tensor
 from econrl.diagnose import Broken
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
-from econrl.menu import Greedy, TableMenuValue, greedy, menu_of, size_of_menu
+from econrl.menu import TableMenuValue, greedy, menu_of, size_of_menu
 from econrl.solvers.base import Method, Task, require
 from econrl.solvers.off_policy import OffPolicy
 from econrl.solvers.on_grid import each, free_memory
@@ -177,13 +177,6 @@ class Tabular(Method):
         """How many actions there are in each state."""
         return size_of_menu(mdp, self.actions)
 
-    def policy(self, mdp: MDP, task: Task, start: Start) -> StateFunction:
-        """The policy that is learned: greedy in the entries of the table."""
-        menu = menu_of(mdp, start.u, self.actions)
-        value = TableMenuValue(mdp, len(menu), **self.grid_of(mdp))
-        value.menu = menu
-        return greedy(value)
-
     run, plan = OffPolicy.run, OffPolicy.plan
 
     def learner(self, mdp: MDP, task: Task) -> ModelWalk:
@@ -193,29 +186,31 @@ class Tabular(Method):
 class ModelWalk(Walk):
     """A walk through the table of a model, and what it has learned as functions of the model's states."""
 
+    policy: StateFunction
+
     def __init__(self, method: Tabular, mdp: MDP, task: Task):
+        self.method, self.mdp, self.task, self.description = method, mdp, task, method.grid_of(mdp)
         generator = task.generator("cpu")
         start = find_start(mdp, generator)
-        self.policy, self.value = method.policy(mdp, task, start), TableValue(mdp, **method.grid_of(mdp))
+        self.value = TableValue(mdp, **self.description)
         s = states_of(mdp, self.value.grid)
-        table = tabulate(mdp, self.value.grid, actions_in(self.policy, s))
-        super().__init__(method, table, float(start.units.value(torch.zeros(()))), generator)
+        table = tabulate(mdp, self.value.grid, self.actions(s, start))
+        super().__init__(method, table, float(start.units.value(mdp.tensor(0.0))), generator)
         self.broken = Broken(mdp, 1)
+
+    def actions(self, s: Tensor, start: Start) -> Tensor:
+        """What there is to choose from in the states s (N, S): the actions (N, D, A) of a menu."""
+        menu = menu_of(self.mdp, start.u, self.method.actions)
+        self.values = TableMenuValue(self.mdp, len(menu), **self.description)
+        self.values.menu = menu
+        self.policy = greedy(self.values)
+        return self.mdp.act(s.unsqueeze(1), menu)
 
     def advance(self) -> None:
         """A step and what it teaches are one, in `update`."""
 
     def answer(self) -> tuple[StateFunction, StateFunction]:
         """Policy and value as they are now."""
+        self.values.fit(self.Q)
         self.value.fit(self.Q.amax(dim=-1, keepdim=True))
-        if isinstance(self.policy, Greedy):
-            self.policy.value.fit(self.Q)
         return self.policy, self.value
-
-
-def actions_in(policy: StateFunction, s: Tensor) -> Tensor:
-    """What there is to choose from in the states s (N, S): the whole menu of a greedy policy, or what a policy does;
-    (N, D, A)."""
-    if isinstance(policy, Greedy):
-        return policy.mdp.act(s.unsqueeze(1), policy.value.menu)
-    return policy(s).unsqueeze(1)

@@ -13,7 +13,7 @@ from econrl.mdp import MDP
 from econrl.menu import TableMenuValue, greedy
 from econrl.solvers.base import Task
 from econrl.solvers.start import Start
-from econrl.solvers.tabular import Step, Tabular
+from econrl.solvers.tabular import ModelWalk, Step, Tabular
 
 
 def td_error(V: Tensor, beta: float, step: Step) -> Tensor:
@@ -44,19 +44,31 @@ class TD0(Tabular):
     def menu_size(self, mdp: MDP) -> int:
         return 1
 
-    def policy(self, mdp: MDP, task: Task, start: Start) -> StateFunction:
-        """The policy to be evaluated."""
-        if task.warm_start is not None:
-            return task.warm_start[0].on(mdp)
-        constant = TableMenuValue(mdp, 1, **self.grid_of(mdp))
-        constant.menu = start.u.unsqueeze(0)
-        return greedy(constant)
+    def learner(self, mdp: MDP, task: Task) -> Prediction:
+        return Prediction(self, MDP(task.model, "cpu", mdp.dtype, mdp.quadrature), task)
 
     def held_out(self, task: Task) -> HeldOut:
-        return Prediction(task.model, task.device)
+        return BellmanError(task.model, task.device)
 
 
-class Prediction(HeldOut):
-    """Judges a value by its Bellman error: the policy, good or bad, is given."""
+class Prediction(ModelWalk):
+    """A walk in which a given policy chooses."""
+
+    def actions(self, s: Tensor, start: Start) -> Tensor:
+        if self.task.warm_start is not None:
+            self.policy = self.task.warm_start[0].on(self.mdp)
+        else:
+            constant = TableMenuValue(self.mdp, 1, **self.description)
+            constant.menu = start.u.unsqueeze(0)
+            self.policy = greedy(constant)
+        return self.policy(s).unsqueeze(1)
+
+    def answer(self) -> tuple[StateFunction, StateFunction]:
+        self.value.fit(self.Q)
+        return self.policy, self.value
+
+
+class BellmanError(HeldOut):
+    """Judges a value alone: the policy, good or bad, is given."""
 
     error = HeldOut.bellman
