@@ -25,7 +25,7 @@ from econrl.solvers import (
     Smolyak,
     TimeIteration,
 )
-from econrl.variables import Action, Budget, MarkovChain, State
+from econrl.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State
 
 __all__ = [
     "DDPG",
@@ -41,7 +41,9 @@ __all__ = [
     "Adaptive",
     "Auto",
     "Budget",
+    "Choice",
     "Discrete",
+    "DiscreteState",
     "DoubleDQN",
     "EconrlError",
     "LogNormal",

@@ -12,7 +12,6 @@ with aggregate uncertainty using the Krusell-Smith algorithm and non-stochastic 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -157,7 +156,7 @@ class TableFunction(StateFunction):
         self.description = description
         self.grid = TensorGrid(**description, device=mdp.device, dtype=mdp.dtype)
         self.low, self.high = mdp.tensor(self.grid.low), mdp.tensor(self.grid.high)
-        states = self.grid.size * math.prod(len(P) for P in mdp.matrices)
+        states = self.grid.size * mdp.layers
         self.register_buffer("entries", mdp.low.new_zeros(outputs, states))
 
     def describe(self) -> dict[str, Any]:

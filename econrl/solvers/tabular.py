@@ -146,7 +146,7 @@ class Tabular(Method):
     def grid_of(self, mdp: MDP) -> dict[str, Any]:
         """The description of the grid: uniform on the domain, linear between its points."""
         columns = mdp.continuous
-        each_layer = STATES / math.prod(len(P) for P in mdp.matrices)
+        each_layer = STATES / mdp.layers
         default = min(max(int(each_layer ** (1 / max(len(columns), 1)) + 1e-9), 2), MOST_ON_A_LINE)
         points = each(self, "points", self.points or default, len(columns))
         return {
@@ -164,7 +164,7 @@ class Tabular(Method):
         beta = mdp.discount(s, mdp.act(s, s.new_zeros(mdp.A)), mdp.nodes)
         if beta.max() - beta.min() > SAME:
             return "a table has one discount factor, and that of the model varies"
-        states = math.prod(self.grid_of(mdp)["points"]) * math.prod(len(P) for P in mdp.matrices)
+        states = math.prod(self.grid_of(mdp)["points"]) * mdp.layers
         actions = self.menu_size(mdp)
         needed = COPIES * 16.0 * states * actions * len(mdp.nodes) * 2 ** len(mdp.continuous)
         allowed = self.memory_limit if self.memory_limit is not None else 0.5 * free_memory(torch.device("cpu"))
