@@ -8,13 +8,15 @@ import torch
 import econrl
 from econrl import DQN, DoubleDQN, MethodError
 from econrl.expectation import Quadrature
+from econrl.interpolation import TensorGrid
 from econrl.mdp import MDP
 from econrl.menu import NetworkMenuValue, greedy, menu_of
-from econrl.models import Investment, LifeCycle, LongPlosser, StochasticGrowth
+from econrl.models import Investment, LifeCycle, LongPlosser, RustBus, StochasticGrowth
 from econrl.solvers.base import Task
 from econrl.solvers.double_dqn import chosen_value
 from econrl.solvers.dqn import highest_value, huber_loss
 from econrl.solvers.off_policy import sampled_target
+from econrl.table import states_of, tabulate
 
 CPU = torch.device("cpu")
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "actions": 5}
@@ -178,3 +180,56 @@ def test_a_solution_comes_back_from_disk_and_the_same_seed_gives_the_same_bits(t
         assert torch.equal(solution.value(points), twin.value(points))
     assert not torch.equal(solution.value(points), other.value(points))
     assert set(solution.accuracy(points=200)["measure"]) >= {"euler", "bellman"}
+
+
+class Exact:
+    """The exact answer of a menu on a fine grid, to which answers are compared."""
+
+    def __init__(self, model, menu, points):
+        self.mdp = MDP(model)
+        columns = self.mdp.continuous
+        low, high = self.mdp.low[columns].tolist(), self.mdp.high[columns].tolist()
+        self.grid = TensorGrid(low, high, points, [0.0] * len(points), "linear")
+        self.s = states_of(self.mdp, self.grid)
+        self.V, _ = tabulate(self.mdp, self.grid, self.mdp.act(self.s.unsqueeze(1), menu.double())).solve()
+
+    def loss(self, policy):
+        """Share of lifetime value lost by a policy, the mean over all states of the table."""
+        v, _ = tabulate(self.mdp, self.grid, policy.on(self.mdp)(self.s).unsqueeze(1)).solve()
+        return float(((self.V - v) / self.V.abs()).mean())
+
+    def error(self, value):
+        """The relative error of a value, the mean over all states of the table."""
+        return float(((value.on(self.mdp)(self.s) - self.V) / self.V).abs().mean())
+
+
+def trained(method, model, steps):
+    learner = learner_of(method, model)
+    for step in range(steps):
+        learner.advance()
+        learner.update(1 - step / steps)
+    return learner
+
+
+def test_dqn_finds_when_to_replace_an_engine_and_not_from_its_newest_transition_alone():
+    """One bus: months in a row look alike, and a network that sees only the last one forgets the others."""
+    bus = RustBus(tastes=3)
+    exact = Exact(bus, torch.tensor([[0.0], [1.0]]), [175])
+    remembers = trained(DQN(environments=1, batch=64), bus, 1500)
+    policy, value = remembers.answer()
+    assert exact.loss(policy) < 0.005  # 0.0001 and 0.0002 with two seeds; the aim is 0.01
+    assert exact.error(value) < 0.1
+    forgets = trained(DQN(environments=1, batch=1, capacity=1), bus, 1500)
+    assert exact.loss(forgets.answer()[0]) > 0.1  # 0.35
+
+
+@pytest.mark.parametrize("method", [DQN, DoubleDQN])
+def test_without_a_target_network_the_values_run_away(method):
+    firm, settings = Investment(beta=0.9), {"actions": 11, "batch": 128, "epsilon": 0.3}
+    follows = trained(method(**settings), firm, 500)
+    exact = Exact(firm, follows.Q.menu, [41, 9])
+    policy, value = follows.answer()
+    assert exact.loss(policy) < 0.01
+    assert exact.error(value) < 0.05
+    _, chased = trained(method(**settings, tau=1.0), firm, 500).answer()
+    assert exact.error(chased) > 0.3

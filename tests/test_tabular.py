@@ -11,10 +11,11 @@ from econrl.bellman import lookahead
 from econrl.expectation import Quadrature
 from econrl.interpolation import TensorGrid
 from econrl.mdp import MDP
-from econrl.models import BufferStock, Investment, LifeCycle, LongPlosser, StochasticGrowth
+from econrl.models import BufferStock, Investment, LifeCycle, LongPlosser, RustBus, StochasticGrowth
 from econrl.solvers.sarsa import SARSA
 from econrl.solvers.tabular import Step, Walk, learn
 from econrl.solvers.td0 import td_error
+from econrl.solvers.vi import VI
 from econrl.table import Table, TableValue, corners, states_of, tabulate
 
 DOUBLE = torch.float64
@@ -218,7 +219,7 @@ def fixed_point(table, epsilon):
 
 def test_on_the_cliff_sarsa_takes_the_safe_path_and_q_learning_the_short_one():
     table = cliff()
-    settings = {"epsilon": 0.1, "environments": 500, "power": 0.8}
+    settings = {"epsilon": 0.1, "environments": 500, "episode": 100}
     on_policy = walked(SARSA(**settings), table, 3000)
     off_policy = walked(QLearning(**settings), table, 3000)
     assert path(off_policy.Q) == [3] + 12 * [2] + [3]  # along the edge
@@ -246,6 +247,25 @@ def test_sarsa_values_the_policy_that_explores_and_with_less_and_less_of_it_the_
         walk.update(1 - step / 8000)
     assert (walk.Q - optimal).abs().max() < 0.5 * (kept - optimal).abs().max()
     assert torch.equal(walk.Q.argmax(-1), optimal.argmax(-1))
+
+
+def test_on_the_bus_engines_table_value_iteration_policy_iteration_and_q_learning_agree():
+    """With a grid point at every bin of the odometer, `vi` solves the very table that quantecon solves."""
+    bus = RustBus(tastes=3)
+    method = QLearning(points=175, epsilon=0.6, episode=2)
+    solution = solve(method, bus, steps=4000)
+    mdp, grid = solution.mdp, solution._value.grid
+    s = states_of(mdp, grid)
+    table = tabulate(mdp, grid, mdp.act(s.unsqueeze(1), mdp.options))
+    V, sigma = table.solve()
+    on_the_grid = solve(VI(points=175, interpolation="linear", margin=0.0, spacing=0.0), bus)
+    assert (on_the_grid.value(s) - V).abs().max() < 1e-9 * V.abs().max()
+    assert torch.equal(on_the_grid.policy(s)[:, 0].long(), sigma)
+    error, chosen = (solution.value(s) - V).abs() / V.abs(), table.lookahead(V)
+    assert error.mean() < 0.01
+    assert error.max() < 0.05
+    mistakes = V - chosen.gather(-1, solution.policy(s).long()).squeeze(-1)
+    assert mistakes.max() < 0.01 * V.abs().min()
 
 
 # Through the front door

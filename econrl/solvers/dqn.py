@@ -67,7 +67,7 @@ class DQN(Method):
     """Gradient steps between two updates of the target network."""
     expected: bool = False
     """Whether the target is the expectation over next states, by quadrature, instead of the one in the replay."""
-    epsilon: float = 0.3
+    epsilon: float = 0.1
     """Share of random actions."""
     n_step: int = 1
     """Steps that are seen before the target's value takes over."""

@@ -118,11 +118,11 @@ class Tabular(Method):
     """Points of each continuous action (`menu.py`)."""
     epsilon: float = 0.3
     """Share of random actions."""
-    power: float = 0.6
+    power: float = 0.8
     """How fast the learning rates fall, in (0.5, 1]."""
     environments: int = 1024
     """Walks side by side."""
-    episode: int = 100
+    episode: int = 10
     """Periods after which a walk begins anew in a random state."""
     nodes: int = 5
     """Quadrature nodes a shock."""
