@@ -57,8 +57,6 @@ class MDP(FeasibleSet):
         self.shock_slots = slots([*self.shock_variables, *self.chains], width=lambda v: held_size(v))
         self.S, self.A, self.E = width(self.state_slots), width(self.action_slots), width(self.shock_slots)
 
-        self.choices: list[tuple[int, int]] = []  # column and number of options of each discrete action
-
         every = [*self.state_variables, *calendar]
         self.low = self.tensor([bound for v in every for bound in domain(v)[0]])
         self.high = self.tensor([bound for v in every for bound in domain(v)[1]])

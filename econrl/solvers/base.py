@@ -143,3 +143,7 @@ class Method:
     def run(self, mdp: MDP, task: Task) -> Result:
         """Solve. `mdp` is the task's model on its device in this method's precision."""
         raise NotImplementedError
+
+    def held_out(self, task: Task) -> HeldOut:
+        """What the progress of a run is judged by."""
+        return HeldOut(task.model, task.device)

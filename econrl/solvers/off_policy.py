@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from econrl.accuracy import HeldOut
 from econrl.bellman import continuation, lookahead
 from econrl.diagnose import Broken
 from econrl.errors import MethodError
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
+from econrl.menu import NetworkMenuValue
 from econrl.networks import ActionValueNetwork, Actor
 from econrl.replay import PrioritisedReplay, Replay, Transitions
 from econrl.simulate import goes_on
@@ -56,7 +56,7 @@ def expected_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
         return lookahead(mdp, value, batch.s, mdp.act(batch.s, batch.u))
 
 
-def td_error(Q: ActionValueNetwork, s: Tensor, u: Tensor, y: Tensor) -> Tensor:
+def td_error(Q: ActionValueNetwork | NetworkMenuValue, s: Tensor, u: Tensor, y: Tensor) -> Tensor:
     """delta = Q(s, u) - y in the critic's units, (B,); the action comes from the replay and carries no gradient."""
     assert y.shape == s.shape[:-1], "a column of targets would broadcast against a row of values"
     return (Q.of(s, u.detach()) - y) / Q.units.size(y)
@@ -141,7 +141,7 @@ class OffPolicy(Method):
 
     def run(self, mdp: MDP, task: Task) -> Result:
         """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
-        tracker = Tracker(task, HeldOut(task.model, task.device))
+        tracker = Tracker(task, self.held_out(task))
         kept = tracker.resume()
         learner = self.learner(mdp, task)
         steps = kept["steps"] if kept else task.steps or self.plan(task, tracker, learner)
