@@ -118,7 +118,7 @@ class StochasticPolicy(StateFunction):
             if mdp.choices
             else network(mdp, self.features, hidden, "actions", sets=1 + state_dependent)
         )
-        if not state_dependent:
+        if free and not state_dependent:
             self.log_std = torch.nn.Parameter(torch.zeros(mdp.A))
         columns = torch.arange(mdp.A, device=mdp.device)
         for group in mdp.groups:  # members are exchangeable: what would tell them apart is read from the first
