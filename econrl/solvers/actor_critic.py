@@ -30,5 +30,8 @@ class ActorCritic(OnPolicy):
     """lambda of generalised advantage estimation: 0 is the temporal difference."""
     normalise: bool = False
     """Whether advantages are given mean zero and spread one in each batch."""
+    policy_lr: float = 0.0003
+    """Adam's learning rate for the policy, annealed to zero; small, since the critic of the next state is all there is
+    to learn from, and must have followed."""
     critic_steps: int = 1
     """Gradient steps of the critic in an update, each on an equal part of the rollout."""

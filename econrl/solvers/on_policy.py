@@ -79,7 +79,7 @@ class OnPolicy(Method):
     """Whether advantages are given mean zero and spread one in each batch."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
-    std: float = 0.5
+    std: float = 0.3
     """Standard deviation of u, the log-odds of an action's share, at the start; it is learned."""
     policy_lr: float = 0.001
     """Adam's learning rate for the policy, annealed to zero."""
@@ -124,6 +124,7 @@ class OnPolicy(Method):
 
 
 START_STATES, START_STEPS, START_BATCH = 1024, 300, 256  # of the first fit of the value
+WARM_UP = 480  # periods in which the critic learns what the exploring policy is worth, before the policy moves
 
 
 class Learner:
@@ -144,6 +145,9 @@ class Learner:
         self.broken = Broken(mdp, method.environments * method.periods)
         self.actor_target, self.critic_target = self.policy, self.critic
         self.fit_start()
+        for _ in range(WARM_UP // method.periods):
+            self.advance()
+            self.learn_value(*self.judge(self.rollout), rate=1.0)
 
     def fit_start(self) -> None:
         """Fit V to the simulated lifetime reward of the constant shares that the policy starts from."""
@@ -162,14 +166,17 @@ class Learner:
 
     def update(self, rate: float) -> None:
         """Policy and critic learn from the rollout, at a share `rate` of their learning rates."""
-        method, rollout = self.method, self.rollout
-        batch, G = self.judge(rollout)
-        self.broken.watch(batch.s, rollout.a.flatten(0, 1), G)
-        method.improve(self, batch, rate)
+        batch, G = self.judge(self.rollout)
+        self.broken.watch(batch.s, self.rollout.a.flatten(0, 1), G)
+        self.method.improve(self, batch, rate)
+        self.learn_value(batch, G, rate)
+
+    def learn_value(self, batch: Batch, G: Tensor, rate: float) -> None:
+        """The critic's gradient steps on the returns G (B,), each on a part of the rollout."""
         order = torch.randperm(len(G), generator=self.generator, device=G.device)
-        for at in order.chunk(method.critic_steps):
+        for at in order.chunk(self.method.critic_steps):
             loss = critic_loss(self.critic, batch.s[at], G[at])
-            descend(self.critic_optimiser, self.critic, loss, method.critic_lr * rate)
+            descend(self.critic_optimiser, self.critic, loss, self.method.critic_lr * rate)
 
     @torch.no_grad()
     def judge(self, rollout: Rollout) -> tuple[Batch, Tensor]:
@@ -186,6 +193,10 @@ class Learner:
         s, u = rollout.s.flatten(0, 1), rollout.u.flatten(0, 1)
         log_prob = self.policy.distribution(s).log_prob(u)
         return Batch(s, u, advantage.flatten(), log_prob), G.flatten()
+
+    def answer(self) -> tuple[StochasticPolicy, ValueNetwork]:
+        """The policy, which is measured at its mode, and its value."""
+        return self.policy, self.critic
 
     def state(self) -> dict[str, Any]:
         """All that the run's further course depends on."""
