@@ -6,15 +6,36 @@ from econrl.model import Model
 from econrl.shocks import Discrete, LogNormal, Normal, Uniform
 from econrl.solution import Solution, load
 from econrl.solve import compare, solve
-from econrl.solvers import DDPG, EGM, METHODS, VI, Adaptive, Auto, Newton, Perturbation, Smolyak, TimeIteration
+from econrl.solvers import (
+    A2C,
+    DDPG,
+    EGM,
+    METHODS,
+    PPO,
+    REINFORCE,
+    TRPO,
+    VI,
+    ActorCritic,
+    Adaptive,
+    Auto,
+    Newton,
+    Perturbation,
+    Smolyak,
+    TimeIteration,
+)
 from econrl.variables import Action, Budget, MarkovChain, State
 
 __all__ = [
+    "A2C",
     "DDPG",
     "EGM",
     "METHODS",
+    "PPO",
+    "REINFORCE",
+    "TRPO",
     "VI",
     "Action",
+    "ActorCritic",
     "Adaptive",
     "Auto",
     "Budget",

@@ -147,7 +147,8 @@ class Learner:
         self.fit_start()
         for _ in range(WARM_UP // method.periods):
             self.advance()
-            self.learn_value(*self.judge(self.rollout), rate=1.0)
+            batch, G = self.judge(self.rollout)
+            self.learn_value(batch, G, rate=1.0)
 
     def fit_start(self) -> None:
         """Fit V to the simulated lifetime reward of the constant shares that the policy starts from."""
