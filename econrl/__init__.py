@@ -23,7 +23,7 @@ from econrl.solvers import (
     Smolyak,
     TimeIteration,
 )
-from econrl.variables import Action, Budget, MarkovChain, State
+from econrl.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State
 
 __all__ = [
     "A2C",
@@ -39,7 +39,9 @@ __all__ = [
     "Adaptive",
     "Auto",
     "Budget",
+    "Choice",
     "Discrete",
+    "DiscreteState",
     "EconrlError",
     "LogNormal",
     "MarkovChain",

@@ -122,10 +122,18 @@ class Method:
     dtype: ClassVar[torch.dtype] = torch.float64
     threads: ClassVar[int] = 1  # small networks and grids: a second thread costs more than it brings
     warm: ClassVar[bool] = False  # whether it can begin from a solution
+    choices: ClassVar[bool] = False  # whether it can treat discrete choices
     nodes: int  # quadrature nodes a shock, a setting of every method
 
+    def why_not(self, mdp: MDP) -> str | None:
+        """Why this method cannot solve this model, or None."""
+        if mdp.choices and not self.choices:
+            names = ", ".join(f"'{mdp.action_slot(column).name}'" for column, _ in mdp.choices)
+            return f"it takes continuous actions alone, and {names} is a discrete choice"
+        return self.refuse(mdp)
+
     def refuse(self, mdp: MDP) -> str | None:
-        """Why this method cannot treat this model, or None."""
+        """What a method has against a model, but for choices where it takes none; or None."""
         return None
 
     def run(self, mdp: MDP, task: Task) -> Result:

@@ -64,6 +64,7 @@ class OnPolicy(Method):
     """The settings that all policy-gradient methods have."""
 
     dtype = torch.float32
+    choices = True
 
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of policy and critic."""

@@ -125,7 +125,7 @@ def general_forms(mdp: MDP) -> list[str]:
     """Forms in which every bound may bind."""
     return [
         BOTH if two_bounds(v) else LOW if isinstance(v, Budget) or is_bound(v.low) or is_bound(v.high) else FREE
-        for v in mdp.action_variables
+        for v, _ in mdp.continuous_actions
     ]
 
 
