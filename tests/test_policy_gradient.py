@@ -63,7 +63,8 @@ class Table(nn.Module):
     def __init__(self, logits):
         super().__init__()
         self.logits = nn.Parameter(torch.as_tensor(logits, dtype=torch.float64))
-        self.mdp = SimpleNamespace(A=1, choices=[(0, self.logits.shape[-1])], log_squash_volume=lambda u: 0 * u[..., 0])
+        choices = [(0, self.logits.shape[-1])]
+        self.mdp = SimpleNamespace(A=1, choices=choices, free=[], log_squash_volume=lambda u: 0 * u[..., 0])
 
     def distribution(self, s):
         nothing = s.new_zeros(*s.shape[:-1], 0)
