@@ -7,15 +7,20 @@ from econrl.shocks import Discrete, LogNormal, Normal, Uniform
 from econrl.solution import Solution, load
 from econrl.solve import compare, solve
 from econrl.solvers import (
+    A2C,
     DDPG,
     DQN,
     EGM,
     METHODS,
+    PPO,
+    REINFORCE,
     SAC,
     SARSA,
     TD0,
     TD3,
+    TRPO,
     VI,
+    ActorCritic,
     Adaptive,
     Auto,
     DoubleDQN,
@@ -28,16 +33,21 @@ from econrl.solvers import (
 from econrl.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State
 
 __all__ = [
+    "A2C",
     "DDPG",
     "DQN",
     "EGM",
     "METHODS",
+    "PPO",
+    "REINFORCE",
     "SAC",
     "SARSA",
     "TD0",
     "TD3",
+    "TRPO",
     "VI",
     "Action",
+    "ActorCritic",
     "Adaptive",
     "Auto",
     "Budget",

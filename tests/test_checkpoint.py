@@ -9,7 +9,7 @@ import econrl
 from econrl import DDPG, SaveError
 from econrl.checkpoint import Checkpoint, read
 from econrl.models import BrockMirman, LifeCycle
-from econrl.solvers import ddpg, off_policy
+from econrl.solvers import ddpg, training
 from econrl.solvers.base import Tracker
 
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "capacity": 600}  # the replay wraps round before the end
@@ -24,7 +24,7 @@ class Killed(BaseException):
 def quick(monkeypatch):
     monkeypatch.setattr(ddpg, "START_STEPS", 5)
     monkeypatch.setattr(ddpg, "START_STATES", 64)
-    monkeypatch.setattr(off_policy, "MEASURE_EVERY", 1)
+    monkeypatch.setattr(training, "MEASURE_EVERY", 1)
 
 
 def kill_at(monkeypatch, measurement):

@@ -17,7 +17,7 @@ from econrl.mdp import MDP
 from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic
 from econrl.networks import Units
 from econrl.replay import Transitions
-from econrl.solvers import ddpg, off_policy
+from econrl.solvers import ddpg, off_policy, training
 from econrl.solvers.base import Task
 from econrl.solvers.start import Start, find_start
 
@@ -41,7 +41,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(off_policy, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
     monkeypatch.setattr(ddpg, "START_STEPS", 5, raising=False)
     monkeypatch.setattr(ddpg, "START_STATES", 64, raising=False)
-    monkeypatch.setattr(off_policy, "MEASURE_EVERY", 1)
+    monkeypatch.setattr(training, "MEASURE_EVERY", 1)
 
 
 def mdp_of(model, method):
@@ -399,8 +399,8 @@ def test_a_policy_that_is_not_a_number_has_an_infinite_error(quick):
 
 @pytest.mark.parametrize("for_measuring", [0.0, 0.01, 1.0, 30.0])
 def test_a_time_limit_is_spent_on_steps_however_long_a_measurement_takes(for_measuring):
-    steps = off_policy.steps_in(60.0, 0.02, for_measuring)
-    measurements = math.ceil(steps / max(steps // off_policy.MEASUREMENTS, off_policy.MEASURE_EVERY))
+    steps = training.steps_in(60.0, 0.02, for_measuring)
+    measurements = math.ceil(steps / max(steps // training.MEASUREMENTS, training.MEASURE_EVERY))
     cost = 0.02 * steps + for_measuring * measurements
     assert steps >= 20
     assert 30.0 < cost <= 60.0 + for_measuring  # the last measurement may come sooner after the one before

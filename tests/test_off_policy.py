@@ -12,7 +12,7 @@ from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.models import BrockMirman, LifeCycle
 from econrl.networks import Units
-from econrl.solvers import off_policy
+from econrl.solvers import off_policy, training
 from econrl.solvers.base import Task, Tracker
 from econrl.solvers.start import Start
 
@@ -34,7 +34,7 @@ def quick(monkeypatch):
     """Begin at an arbitrary constant, for tests of single steps."""
     units = Units(center=-10.0, scale=2.0)
     monkeypatch.setattr(off_policy, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
-    monkeypatch.setattr(off_policy, "MEASURE_EVERY", 1)
+    monkeypatch.setattr(training, "MEASURE_EVERY", 1)
 
 
 def learner_of(method, model=None, seed=0):

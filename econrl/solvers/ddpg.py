@@ -29,17 +29,16 @@ from econrl.simulate import MARGIN, living_states
 from econrl.solvers.base import Task, require
 from econrl.solvers.off_policy import (
     LARGEST_U,
-    Adam,
     Learner,
     OffPolicy,
     action_value_loss,
     actor_loss,
     expected_target,
-    follow,
     sampled_target,
     td_error,
 )
 from econrl.solvers.start import lifetime_reward
+from econrl.solvers.training import Adam, follow
 
 START_STATES, START_STEPS = 1024, 300  # of the first fit of the value
 SMALLEST_UNIT = 1e-30

@@ -17,17 +17,9 @@ from econrl.errors import MethodError
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.menu import MenuValue, NetworkMenuValue, greedy, menu_of, refuse_menu
-from econrl.solvers.base import Method, Task, require
-from econrl.solvers.off_policy import (
-    Learner,
-    OffPolicy,
-    adam,
-    descend,
-    expected_target,
-    follow,
-    sampled_target,
-    td_error,
-)
+from econrl.solvers.base import Task, require
+from econrl.solvers.off_policy import Learner, expected_target, sampled_target, td_error
+from econrl.solvers.training import Adam, Trained, follow
 
 
 def highest_value(Q_target: MenuValue, s: Tensor) -> Tensor:
@@ -41,7 +33,7 @@ def huber_loss(delta: Tensor, weights: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DQN(Method):
+class DQN(Trained):
     """Deep Q-network (Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518).
 
     What made it work can be turned off: the target network by `tau=1, target_every=1`, the replay by a `capacity` and a
@@ -97,8 +89,6 @@ class DQN(Method):
                 f"{self.name}: an expectation is taken one step ahead; leave `n_step` at 1 with `expected`"
             )
 
-    run, plan = OffPolicy.run, OffPolicy.plan
-
     @property
     def rates(self) -> tuple[float, float, float]:
         """Learning rates of actor, which there is none, and critic, and tau."""
@@ -125,7 +115,7 @@ class DQNLearner(Learner):
         menu = menu_of(mdp, self.start.u, method.actions)
         Q = NetworkMenuValue(mdp, len(menu), method.hidden, asdict(self.start.units)).to(mdp.device, mdp.dtype)
         Q.menu = menu
-        self.Q, self.Q_target, self.optimiser = Q, Q.on(mdp), adam(Q.body)
+        self.Q, self.Q_target, self.optimiser = Q, Q.on(mdp), Adam(Q.body)
         return greedy(Q)
 
     def explore(self, s: Tensor) -> Tensor:
@@ -144,7 +134,7 @@ class DQNLearner(Learner):
         self.broken.watch(batch.s, mdp.act(batch.s, batch.u), y)
         delta = td_error(self.Q, batch.s, batch.u, y)
         self.replay.correct(at, delta)
-        descend(self.optimiser, self.Q.body, huber_loss(delta, weights), self.critic_lr * rate)
+        self.optimiser.descend(huber_loss(delta, weights), self.critic_lr * rate)
         self.updates += 1
         if self.updates % method.target_every == 0:
             follow(self.Q_target.body, self.Q.body, self.tau if self.tau == 1 else self.tau * rate)
@@ -155,5 +145,5 @@ class DQNLearner(Learner):
     def networks(self) -> tuple[nn.Module, ...]:
         return self.Q, self.Q_target
 
-    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+    def optimisers(self) -> tuple[Adam, ...]:
         return (self.optimiser,)

@@ -1,4 +1,4 @@
-"""What the off-policy methods share: exploration, replay, targets, and the loop that trains.
+"""What the off-policy methods share: exploration, replay and targets.
 
 A method of the family is a file of its own: its settings beside those here, its losses beside their equations, and a
 learner whose `update` makes one gradient step of them.
@@ -13,15 +13,11 @@ the environment showed or, as the model is known, from the expectation over all 
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
 
 from econrl.bellman import continuation, lookahead
 from econrl.diagnose import Broken
@@ -32,11 +28,10 @@ from econrl.menu import NetworkMenuValue
 from econrl.networks import ActionValueNetwork, Actor
 from econrl.replay import PrioritisedReplay, Replay, Transitions
 from econrl.simulate import goes_on
-from econrl.solvers.base import Method, Result, Task, Tracker, require
+from econrl.solvers.base import Task, require
 from econrl.solvers.start import find_start
+from econrl.solvers.training import Adam, Trained
 
-MEASUREMENTS, MEASURE_EVERY = 40, 20  # of the held-out error: at most in a run; the fewest steps between two
-DEFAULT_STEPS = 10_000
 FIRST_ETA = 0.4  # of the weights of prioritised draws; one at the end of the run
 LARGEST_U = 10.0  # a share of 1 - 5e-5: beyond, little is gained, and the network would have to be steeper
 
@@ -76,8 +71,8 @@ def actor_loss(Q: ActionValueNetwork, actor: Actor, s: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class OffPolicy(Method):
-    """The settings of the family, and its training loop."""
+class OffPolicy(Trained):
+    """The settings of the family."""
 
     dtype = torch.float32
 
@@ -135,68 +130,6 @@ class OffPolicy(Method):
     def rates(self) -> tuple[float, float, float]:
         """actor_lr, critic_lr and tau."""
         return self.actor_lr, self.critic_lr, self.tau
-
-    def learner(self, mdp: MDP, task: Task) -> Learner:
-        raise NotImplementedError
-
-    def run(self, mdp: MDP, task: Task) -> Result:
-        """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
-        tracker = Tracker(task, self.held_out(task))
-        kept = tracker.resume()
-        learner = self.learner(mdp, task)
-        steps = kept["steps"] if kept else task.steps or self.plan(task, tracker, learner)
-        every = max(steps // MEASUREMENTS, MEASURE_EVERY)
-        message, step, interrupted = "", 0, False
-        if kept:
-            step = kept["step"]
-            learner.restore(kept["learner"])
-        try:
-            while step < steps and not tracker.converged:
-                if task.remaining() <= 0 and tracker.log:
-                    message = f"stopped by the time limit after {step} of {steps} planned steps"
-                    break
-                for _ in range(min(every, steps - step)):
-                    step += 1
-                    learner.advance()
-                    learner.update(1 - (step - 1) / steps)
-                learner.broken.raise_if_seen(mdp)
-                tracker.measure(step, *learner.answer())
-                tracker.keep({"steps": steps, "step": step, "learner": learner.state()})
-        except KeyboardInterrupt:
-            message, interrupted = f"interrupted after {step} of {steps} steps", True
-            if tracker.best is None:
-                tracker.measure(step, *learner.answer())
-        return tracker.result(step, message, interrupted=interrupted, planned_steps=steps)
-
-    def plan(self, task: Task, tracker: Tracker, learner: Learner) -> int:
-        """How many steps fit into the time limit, from the speed of a few that are then taken back."""
-        if task.time_limit is None:
-            return DEFAULT_STEPS
-        before = copy.deepcopy(learner.state())
-
-        def seconds(action: Callable[[], object], times: int) -> float:
-            begun = clock(task.device)
-            for _ in range(times):
-                action()
-            return (clock(task.device) - begun) / times
-
-        def one_step() -> None:
-            learner.advance()
-            learner.update(1e-12)
-
-        one_step()
-        for_step = seconds(one_step, 20)
-        for_measuring = seconds(lambda: tracker.held_out.error(*learner.answer()), 1)
-        learner.restore(before)
-        return steps_in(0.95 * task.remaining(), for_step, for_measuring)
-
-
-def steps_in(seconds: float, for_step: float, for_measuring: float) -> int:
-    """How many steps fit in, given the seconds that a step and a measurement take."""
-    steps = seconds / (for_step + for_measuring / MEASURE_EVERY)
-    if steps > MEASUREMENTS * MEASURE_EVERY:
-        steps = (seconds - MEASUREMENTS * for_measuring) / for_step
-    return max(int(steps), 1)
 
 
 class Learner:
@@ -293,58 +226,3 @@ class Learner:
         self.s, self.age = (tensor.to(self.mdp.device) for tensor in state["environments"])
         self.generator.set_state(state["generator"])
         self.updates = state["updates"]
-
-
-def clock(device: torch.device) -> float:
-    """Seconds, once the device has done all that it was asked to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-class Adam:
-    """Kingma and Ba (2015), for the parameters of one network: torch's, without what a small network waits for."""
-
-    def __init__(self, network: nn.Module):
-        self.parameters: list[Tensor] = list(network.parameters())
-        self.means, self.squares = ([torch.zeros_like(p) for p in self.parameters] for _ in range(2))
-        self.steps = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
-
-    @torch.no_grad()
-    def step(self, gradient: Sequence[Tensor], lr: float) -> None:
-        """Move the parameters against this gradient."""
-        adam(
-            self.parameters,
-            list(gradient),
-            self.means,
-            self.squares,
-            [],
-            self.steps,
-            fused=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=lr,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
-
-    def descend(self, loss: Tensor, lr: float) -> None:
-        """One step down the loss, on these parameters alone."""
-        self.step(torch.autograd.grad(loss, self.parameters), lr)
-
-    def state(self) -> list[list[Tensor]]:
-        return [self.means, self.squares, self.steps]
-
-    def restore(self, state: list[list[Tensor]]) -> None:
-        """Go on from what `state` gave."""
-        for own, kept in zip(self.state(), state, strict=True):
-            for x, value in zip(own, kept, strict=True):
-                x.copy_(value)
-
-
-@torch.no_grad()
-def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
-    """target <- (1 - tau) target + tau online."""
-    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)

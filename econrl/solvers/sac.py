@@ -24,7 +24,7 @@ from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork
 from econrl.solvers.base import Task, require
-from econrl.solvers.off_policy import Adam
+from econrl.solvers.training import Adam
 from econrl.solvers.twin import TwinLearner, TwinMethod, Twins, smaller
 from econrl.stochastic import StochasticPolicy
 

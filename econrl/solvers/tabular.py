@@ -23,10 +23,10 @@ from econrl.diagnose import Broken
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.menu import TableMenuValue, greedy, menu_of, size_of_menu
-from econrl.solvers.base import Method, Task, require
-from econrl.solvers.off_policy import OffPolicy
+from econrl.solvers.base import Task, require
 from econrl.solvers.on_grid import each, free_memory
 from econrl.solvers.start import Start, find_start
+from econrl.solvers.training import Trained
 from econrl.table import Table, TableValue, states_of, tabulate
 
 STATES, MOST_ON_A_LINE = 1000, 100  # of a default grid: in all, and for each continuous state
@@ -107,7 +107,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Tabular(Method):
+class Tabular(Trained):
     """A method that learns a table by walking through it."""
 
     choices: ClassVar[bool] = True
@@ -176,8 +176,6 @@ class Tabular(Method):
     def menu_size(self, mdp: MDP) -> int:
         """How many actions there are in each state."""
         return size_of_menu(mdp, self.actions)
-
-    run, plan = OffPolicy.run, OffPolicy.plan
 
     def learner(self, mdp: MDP, task: Task) -> ModelWalk:
         return ModelWalk(self, MDP(task.model, "cpu", mdp.dtype, mdp.quadrature), task)

@@ -17,7 +17,8 @@ from torch import Tensor
 from econrl.mdp import MDP
 from econrl.networks import Actor
 from econrl.solvers.base import Task, require
-from econrl.solvers.off_policy import actor_loss, follow
+from econrl.solvers.off_policy import actor_loss
+from econrl.solvers.training import follow
 from econrl.solvers.twin import TwinLearner, TwinMethod, Twins, smaller
 
 

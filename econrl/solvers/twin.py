@@ -17,15 +17,14 @@ from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor
 from econrl.solvers.base import Task
 from econrl.solvers.off_policy import (
-    Adam,
     Learner,
     OffPolicy,
     action_value_loss,
     expected_target,
-    follow,
     sampled_target,
     td_error,
 )
+from econrl.solvers.training import Adam, follow
 from econrl.stochastic import StochasticPolicy
 
 Twins = tuple[ActionValueNetwork, ActionValueNetwork]
