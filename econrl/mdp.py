@@ -20,7 +20,7 @@ from econrl.feasible import FeasibleSet
 from econrl.groups import groups_of
 from econrl.model import Model
 from econrl.shocks import product
-from econrl.variables import Action, Budget, MarkovChain, Slot, State, View, flatten, slots
+from econrl.variables import Action, Budget, MarkovChain, Parameter, Slot, State, View, flatten, slots
 from econrl.variables import is_bound as is_bound  # for econrl.euler and econrl.solvers.polish
 
 
@@ -60,6 +60,11 @@ class MDP(FeasibleSet):
             slot.start
             for v, slot in zip(self.state_variables, self.state_slots, strict=False)
             if isinstance(v, MarkovChain)
+        ]
+        self.parameters = [
+            slot.start
+            for v, slot in zip(self.state_variables, self.state_slots, strict=False)
+            if isinstance(v, Parameter)
         ]
         self.next_chains = self.shock_slots[len(self.shock_variables) :]
         self.continuous = [c for c in range(self.S - len(calendar)) if c not in self.chain_columns]

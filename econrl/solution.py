@@ -17,6 +17,7 @@ from econrl.files import new_folder
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.model import Model
+from econrl.over import member_at
 from econrl.simulate import paths as simulated_paths
 
 
@@ -55,6 +56,12 @@ class Solution:
         if self._structure is None:
             self._structure = find_structure(self.mdp)
         return self._structure
+
+    def at(self, **parameters: float) -> Solution:
+        """The solution of the model with these parameters, of those that it was solved `over`; the others keep the
+        values that they have in the model. Raises SpecError for other parameters, and outside the range."""
+        model, fix = member_at(self.model, parameters)
+        return Solution(model, fix(self._policy), fix(self._value), self.training, self.info)
 
     @torch.no_grad()
     def policy(self, points: tables.Points) -> Any:

@@ -82,6 +82,8 @@ class EGM(Method):
             return "the endogenous grid method needs exactly one action, with bounds"
         if not (is_bound(actions[0].low) and is_bound(actions[0].high)):
             return f"the endogenous grid method needs two finite bounds of the action '{actions[0].name}'"
+        if len(mdp.parameters) > 1:
+            return "the endogenous grid method would need a grid of several parameters, and solve each of its models"
         endogenous = find_structure(mdp).endogenous
         if len(endogenous) != 1:
             return f"the endogenous grid method needs one endogenous state, and there are {len(endogenous)}"
