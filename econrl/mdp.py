@@ -61,15 +61,16 @@ class MDP(FeasibleSet):
             for v, slot in zip(self.state_variables, self.state_slots, strict=False)
             if isinstance(v, MarkovChain)
         ]
+        self.next_chains = self.shock_slots[len(self.shock_variables) :]
+        self.continuous = [c for c in range(self.S - len(calendar)) if c not in self.chain_columns]
         self.parameters = [
             slot.start
             for v, slot in zip(self.state_variables, self.state_slots, strict=False)
             if isinstance(v, Parameter)
         ]
-        self.next_chains = self.shock_slots[len(self.shock_variables) :]
-        self.continuous = [c for c in range(self.S - len(calendar)) if c not in self.chain_columns]
         # Positive states whose domain spans more than a factor of two, as wealth does, are best measured in logarithms.
-        self.logarithmic = [c for c in self.continuous if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
+        moving = [c for c in self.continuous if c not in self.parameters]
+        self.logarithmic = [c for c in moving if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
         self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
         self.nodes, self._shock_weights = self._rule()
