@@ -69,6 +69,8 @@ def solve(
     started = time.perf_counter()
     chosen = method_of(method)
     if over is not None:
+        if warm_start is not None:
+            raise MethodError("a solve over a range of parameters begins anew: leave out warm_start, or over")
         check(model)
         model = Family(one=model, over=over)
     warnings = check(model)
