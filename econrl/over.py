@@ -2,8 +2,8 @@
 
     V(s, theta) = max over a in A(s; theta) of  r(s, a; theta) + E[ beta V(f(s, a, e; theta), theta) ]
 
-One policy pi(s, theta) is then the solution of every model of the family, and `at` reads off that of one of them. Such
-states are called pseudo-states.
+One policy pi(s, theta) is then the solution of every model of the family (`member.py` reads off that of one of them).
+Such states are called pseudo-states.
 
 Source: Scheidegger and Bilionis (2019), "Machine learning for high-dimensional dynamic stochastic economies", Journal
 of Computational Science 33.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 
 from econrl.errors import SpecError
-from econrl.functions import KINDS, StateFunction
-from econrl.mdp import MDP, listed
+from econrl.mdp import listed
 from econrl.model import Model
 from econrl.settings import kinds_of
 from econrl.shocks import LogNormal, Normal, Shock
@@ -208,71 +207,9 @@ def is_real(value: Any) -> bool:
 
 def alike(one: Any, other: Any) -> bool:
     """Whether two declarations of a variable have the same contents, arrays among them."""
-    return all(
-        np.array_equal(*(x.cpu() if isinstance(x, Tensor) else x for x in (value, vars(other)[name])))
-        for name, value in vars(one).items()
-    )
 
+    def contents(v: Any) -> dict[str, Any]:
+        return {name: x.cpu() if isinstance(x, Tensor) else x for name, x in vars(v).items()}
 
-# One member's solution
-
-
-class AtParameters(StateFunction):
-    """A family's function of (s, theta) at one theta: a function of the member's states s."""
-
-    theta: Tensor
-
-    def __init__(self, mdp: MDP, kind: str, description: dict[str, Any], over: dict[str, Any], theta: Sequence[float]):
-        super().__init__(mdp)
-        self.description = {"kind": kind, "description": description, "over": over, "theta": list(theta)}
-        family = Family(one=mdp.model, over=over)
-        self.function = KINDS[kind](MDP(family, mdp.device, mdp.dtype, mdp.quadrature), **description)
-        self.register_buffer("theta", mdp.tensor(list(theta)))
-
-    def describe(self) -> dict[str, Any]:
-        return self.description
-
-    def joined(self, s: Tensor) -> Tensor:
-        """(s, theta), with the period of a life cycle last."""
-        last = self.mdp.S - (self.mdp.horizon is not None)
-        return torch.cat([s[..., :last], self.theta.expand(*s.shape[:-1], -1), s[..., last:]], dim=-1)
-
-    def forward(self, s: Tensor) -> Tensor:
-        return self.function(self.joined(s))
-
-    @property
-    def prices(self) -> bool:
-        return self.function.prices
-
-    def gains(self, s: Tensor) -> Tensor:
-        return self.function.gains(self.joined(s))
-
-
-def member_at(family: Model, parameters: dict[str, Any]) -> tuple[Model, Callable[[StateFunction], StateFunction]]:
-    """The member with these parameters, and what turns the family's functions into the member's.
-
-    A parameter that is not given has the value that `one` has. Raises SpecError for a model that is no family, for a
-    parameter that it is not solved over, and for a value outside the range.
-    """
-    if not isinstance(family, Family):
-        raise SpecError(
-            f"the solution is of one {type(family).__name__}; a range of parameters needs solve(model, over=...)"
-        )
-    for name in parameters:
-        if name not in family.over:
-            raise SpecError(f"the solution is not over a parameter '{name}'; it is over {', '.join(family.over)}")
-    theta = {name: parameters.get(name, getattr(family.one, name)) for name in family.over}
-    for name, value in theta.items():
-        low, high = family.over[name]
-        if not is_real(value) or not low <= value <= high:
-            raise SpecError(f"the solution is over {name} from {low:g} to {high:g}, and says nothing at {value!r}")
-    model = family.member({name: float(value) for name, value in theta.items()})
-    mdp = MDP(model)
-
-    def fix(function: StateFunction) -> StateFunction:
-        over = {name: list(ends) for name, ends in family.over.items()}
-        fixed = AtParameters(mdp, type(function).__name__, function.describe(), over, [float(v) for v in theta.values()])
-        fixed.function.load_state_dict(function.state_dict())
-        return fixed
-
-    return model, fix
+    theirs = contents(other)
+    return all(np.array_equal(x, theirs[name]) for name, x in contents(one).items())

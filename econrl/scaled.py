@@ -26,7 +26,7 @@ from econrl.solvers.start import find_start
 from econrl.tables import middle
 
 FOR_ACTION, FOR_SIZE = 1, 2  # levels of the Smolyak grids of theta
-PROBES, SAME = 64, 1e-12  # states at which the discount factor is looked at; the relative difference that counts as none
+PROBES, SAME = 64, 1e-12  # states at which discounting is looked at; the relative difference that counts as none
 
 
 class RewardUnits(StateFunction):
@@ -117,7 +117,8 @@ class ScaledFamily(Family):
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         one = self.one.to(device, dtype)
-        return dataclasses.replace(self, one=one, units=self.units.on(MDP(Family(one=one, over=self.over), device, dtype)))
+        units = self.units.on(MDP(Family(one=one, over=self.over), device, dtype))
+        return dataclasses.replace(self, one=one, units=units)
 
 
 def scaled(family: Family, device: torch.device, seed: int) -> ScaledFamily:

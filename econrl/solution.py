@@ -16,8 +16,9 @@ from econrl.euler import Structure, find_structure
 from econrl.files import new_folder
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
+from econrl.member import member_at
 from econrl.model import Model
-from econrl.over import member_at
+from econrl.over import Family
 from econrl.simulate import paths as simulated_paths
 
 
@@ -46,9 +47,14 @@ class Solution:
         error = self.training["error"].min() if len(self.training) else float("nan")
         state = "converged" if self.info.get("converged") else "not converged"
         return (
-            f"Solution({type(self.model).__name__} by {self.info['method']}, {self.info['steps']} steps, "
+            f"Solution({self.name} by {self.info['method']}, {self.info['steps']} steps, "
             f"{self.info['seconds']:.0f} s, held-out error {error:.1e}, {state})"
         )
+
+    @property
+    def name(self) -> str:
+        """What was solved, in words."""
+        return self.model.title if isinstance(self.model, Family) else type(self.model).__name__
 
     @property
     def structure(self) -> Structure:

@@ -29,8 +29,8 @@ from econrl.networks import ValueNetwork, exchangeable
 from econrl.simulate import go_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.ddpg import DDPG
-from econrl.solvers.gauss_newton import GaussNewton, Parameters
 from econrl.solvers.expansions import ExpandedPolicy, ExpandedValue
+from econrl.solvers.gauss_newton import GaussNewton, Parameters
 from econrl.solvers.perturbation import LinearPolicy, QuadraticValue
 from econrl.solvers.polish import PeriodFunction, PolishedPolicy, PolishedValue
 from econrl.solvers.start import units_of

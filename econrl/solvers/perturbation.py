@@ -55,16 +55,18 @@ class Perturbation(Method):
         return None
 
     def run(self, mdp: MDP, task: Task) -> Result:
-        """Find the steady state and expand around it. Raises SolveError where there is no interior one."""
+        """Find the steady state and expand around it; of a family, around that of several members (`expansions.py`).
+        Raises SolveError where there is no interior one."""
         tracker = Tracker(task, HeldOut(task.model, task.device))
-        generator = task.generator(mdp.device)
-        if mdp.parameters:
-            from econrl.solvers.expansions import expand
+        from econrl.solvers.expansions import expand
 
-            policy, value = expand(mdp, generator)
+        generator = task.generator(mdp.device)
+        found: tuple[StateFunction, StateFunction]
+        if mdp.parameters:
+            found = expand(mdp, generator)
         else:
-            policy, value = linearise(mdp, find_steady_state(mdp, generator))
-        tracker.measure(1, policy, value)
+            found = linearise(mdp, find_steady_state(mdp, generator))
+        tracker.measure(1, *found)
         return tracker.result(1, converged=True)
 
 
