@@ -22,6 +22,7 @@ from econrl.functions import KINDS, StateFunction
 from econrl.mdp import MDP
 from econrl.over import Family
 from econrl.smolyak import SmolyakGrid
+from econrl.solvers.perturbation import known_steady_state
 from econrl.solvers.start import find_start
 from econrl.tables import middle
 
@@ -30,8 +31,8 @@ PROBES, SAME = 64, 1e-12  # states at which discounting is looked at; the relati
 
 
 class RewardUnits(StateFunction):
-    """r0(theta) and size(theta) of a family: the reference is the middle of the domain and the action nearly best among
-    constant shares, whose u is interpolated in theta; so is the logarithm of the size."""
+    """r0(theta) and size(theta) of a family. The reference state is the middle of the domain; the u of the reference
+    action is interpolated in theta, and so is the logarithm of the size."""
 
     u: Tensor
     log_size: Tensor
@@ -54,8 +55,7 @@ class RewardUnits(StateFunction):
         """Look for the units of this family."""
         mdp, points = self.mdp, self.for_action.mesh()
         members = [family.member(dict(zip(family.over, theta, strict=True))) for theta in points.tolist()]
-        starts = [find_start(MDP(member, mdp.device, mdp.dtype), generator) for member in members]
-        u = torch.stack([start.u for start in starts])
+        u = torch.stack([sensible_action(MDP(member, mdp.device, mdp.dtype), generator) for member in members])
         self.u.copy_(self.for_action.fit(u.T.unsqueeze(1)))
         s, u = self.reference(self.for_size.mesh())
         r_u = torch.func.grad(lambda u: mdp.reward(s, mdp.act(s, u)).sum())(u).abs().sum(dim=-1)
@@ -80,6 +80,12 @@ class RewardUnits(StateFunction):
         layer = torch.zeros_like(theta[..., 0]).long()
         size = self.for_size.interpolate(self.log_size, theta, layer)[0].exp()
         return self.shifts * self.mdp.reward(s, self.mdp.act(s, u)), size
+
+
+def sensible_action(mdp: MDP, generator: torch.Generator) -> Tensor:
+    """u (A,) of the steady state, where the model gives it; else the best constant u."""
+    known = known_steady_state(mdp)
+    return find_start(mdp, generator).u if known is None else known[1]
 
 
 def discounts_alike(mdp: MDP, generator: torch.Generator) -> bool:

@@ -13,7 +13,7 @@ from econrl.over import Family
 from econrl.smolyak import SmolyakGrid, count_points
 from econrl.solvers.perturbation import LinearPolicy, QuadraticValue, find_steady_state, linearise
 
-MOST_MEMBERS, LOWEST, HIGHEST = 30, 2, 4  # expanded, at most, unless the lowest level has more; levels
+MOST_MEMBERS, LOWEST, HIGHEST = 30, 2, 3  # expanded, at most, unless the lowest level has more; levels
 
 
 class Expansion(StateFunction):

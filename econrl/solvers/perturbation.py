@@ -61,12 +61,10 @@ class Perturbation(Method):
         from econrl.solvers.expansions import expand
 
         generator = task.generator(mdp.device)
-        found: tuple[StateFunction, StateFunction]
         if mdp.parameters:
-            found = expand(mdp, generator)
+            tracker.measure(1, *expand(mdp, generator))
         else:
-            found = linearise(mdp, find_steady_state(mdp, generator))
-        tracker.measure(1, *found)
+            tracker.measure(1, *linearise(mdp, find_steady_state(mdp, generator)))
         return tracker.result(1, converged=True)
 
 
