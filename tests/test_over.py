@@ -336,7 +336,7 @@ def test_ranges_that_cannot_be_solved_are_refused(over, message):
 
 
 def test_a_parameter_against_a_vector_is_refused_with_its_line():
-    with pytest.raises(SpecError, match="IRBC.transition .* 'rho': .*irbc.py, line .*unsqueeze"):
+    with pytest.raises(SpecError, match=r"IRBC.transition .* 'rho': .*irbc.py, line .*unsqueeze"):
         econrl.solve(IRBC(n=2), over={"rho": (0.9, 0.95)})
 
 
@@ -345,7 +345,7 @@ def test_a_closed_form_for_numbers_alone_is_no_obstacle():
 
 
 def test_members_that_are_not_there_are_refused(solution):
-    with pytest.raises(SpecError, match="over alpha from 0.25 to 0.45, and says nothing at 0.5"):
+    with pytest.raises(SpecError, match=r"over alpha from 0.25 to 0.45, and says nothing at 0.5"):
         solution.at(alpha=0.5)
     with pytest.raises(SpecError, match="not over a parameter 'sigma'; it is over alpha, beta"):
         solution.at(sigma=0.1)
@@ -354,7 +354,7 @@ def test_members_that_are_not_there_are_refused(solution):
 
 
 def test_methods_say_what_they_cannot_do_with_a_range(solution):
-    with pytest.raises(MethodError, match="egm cannot solve Family: .* several parameters"):
+    with pytest.raises(MethodError, match=r"egm cannot solve Family: .* several parameters"):
         econrl.solve(BrockMirman(), "egm", over=ALPHA_BETA)
     with pytest.raises(MethodError, match="leave out warm_start, or over"):
         econrl.solve(BrockMirman(), "newton", over=ALPHA_BETA, warm_start=solution)
