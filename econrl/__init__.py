@@ -7,7 +7,7 @@ from econrl.shocks import Discrete, LogNormal, Normal, Uniform
 from econrl.solution import Solution, load
 from econrl.solve import compare, solve
 from econrl.solvers import DDPG, EGM, METHODS, VI, Adaptive, Auto, Newton, Perturbation, Smolyak, TimeIteration
-from econrl.variables import Action, Budget, MarkovChain, State
+from econrl.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State
 
 __all__ = [
     "DDPG",
@@ -18,7 +18,9 @@ __all__ = [
     "Adaptive",
     "Auto",
     "Budget",
+    "Choice",
     "Discrete",
+    "DiscreteState",
     "EconrlError",
     "LogNormal",
     "MarkovChain",

@@ -1,9 +1,11 @@
 """How accurate a policy is: error measures of any policy on any model, at states it was not fitted to.
 
 euler      the unit-free complementarity residual of the first-order conditions (`euler.py`)
-greedy     the same with the solution's own V_s as costate, where the model has no Euler equation
+greedy     the same with the solution's own V_s as costate, where the model has no Euler equation; of a choice, what the
+           best option would add to the value, over the mean |V| of the sample
 bellman    |r(s, pi(s)) + E[beta V(s')] - V(s)| over the mean |V| of the sample
-policy     |pi(s) - pi*(s)| over the mean |pi*| of that action in the sample, where a closed form is known
+policy     |pi(s) - pi*(s)| over the mean |pi*| of that action in the sample, where a closed form is known; of a
+           choice, 1 where it is another than the optimal one
 value      |V(s) - V*(s)| over the mean |V*| of the sample, where a closed form is known
 infeasible share of states at which an action breaks a bound, or reward or action is not finite
 outside    share of states that lie outside the domain
@@ -155,6 +157,8 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
     exact = mdp.exact_policy(s)
     if exact is not None:
         errors = torch.stack([relative(e, x) for e, x in zip((policy(s) - exact).T, exact.T, strict=True)], dim=-1)
+        for column, _ in mdp.choices:
+            errors[:, column] = (policy(s) != exact)[:, column].to(s.dtype)
         measures["policy"] = errors.amax(dim=-1)
         measures.update(by_action(mdp, "policy", errors))
     exact_value = mdp.exact_value(s)

@@ -51,12 +51,12 @@ def lifetime(mdp: MDP, policy: Function, s: Tensor, generator: torch.Generator) 
 
 
 def consumption_value(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
-    """c u'(c), (n,): the model's `consumption_value`; else a r_a of the actions that raise the reward, as consumption
-    does; else the reward itself, as where it is a dividend."""
+    """c u'(c), (n,): the model's `consumption_value`; else a r_a of the continuous actions that raise the reward, as
+    consumption does; else the reward itself, as where it is a dividend."""
     given = mdp.model.consumption_value(mdp.state(s), mdp.actions(a))
     if given is not None:
         return given
-    gain = (torch.func.grad(lambda a: mdp.reward(s, a).sum())(a) * a).clamp(min=0).sum(dim=-1)
+    gain = (torch.func.grad(lambda a: mdp.reward(s, a).sum())(a) * a)[..., mdp.free].clamp(min=0).sum(dim=-1)
     return torch.where(gain > 0, gain, mdp.reward(s, a).abs())
 
 

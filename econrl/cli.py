@@ -25,7 +25,7 @@ from econrl.solution import Solution
 from econrl.solve import method_of
 from econrl.solvers import METHODS
 from econrl.solvers.base import Method
-from econrl.variables import Action, MarkovChain, State
+from econrl.variables import Action, AnyState, Choice, DiscreteState, MarkovChain
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,14 +147,18 @@ def variables(model: Model) -> tuple[list[str], list[str], list[str]]:
     return [state_text(v) for v in states], [action_text(v) for v in actions], shocks
 
 
-def state_text(v: State | MarkovChain) -> str:
+def state_text(v: AnyState) -> str:
     if isinstance(v, MarkovChain):
         return f"{label(v)} (Markov chain of {len(v.table)} values)"
+    if isinstance(v, DiscreteState):
+        return f"{v.name} in 0 to {v.n - 1}"
     return f"{label(v)} in [{v.low:.4g}, {v.high:.4g}]"
 
 
 def action_text(v: Any) -> str:
     """An action with its bounds, which may depend on the state."""
+    if isinstance(v, Choice):
+        return f"{v.name} (one of {v.n})"
     if not isinstance(v, Action):
         return f"{label(v)} (parts of a total)"
     low, high = ("f(s)" if callable(bound) else f"{bound:.4g}" for bound in (v.low, v.high))

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from econrl.bellman import continuation
+from econrl.bellman import continuation, lookahead
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.variables import Action, Budget, is_bound
@@ -56,6 +56,8 @@ def action_jacobian(f: Function, a: Tensor) -> Tensor:
 
 def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
     """Read off which states are endogenous, and whether f_a X = f_x can be solved, at random states and actions."""
+    if mdp.choices or len(mdp.finite) > len(mdp.chains):
+        return Structure([], False, False, "a discrete choice, and a state that jumps, have no first-order condition")
     generator = torch.Generator(mdp.device).manual_seed(seed)
     s = mdp.sample_box(probes, generator)
     u = torch.randn(probes, mdp.A, generator=generator, dtype=mdp.dtype, device=mdp.device)
@@ -120,7 +122,7 @@ def with_multipliers(mdp: MDP, structure: Structure, s: Tensor, shares: Tensor) 
 def bounded(mdp: MDP) -> tuple[list[bool], list[bool]]:
     """Which actions have a lower bound, and which an upper one; the parts of a budget share theirs."""
     below, above = [], []
-    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+    for v, slot in mdp.continuous_actions:
         n = slot.stop - slot.start
         below += [isinstance(v, Budget) or is_bound(v.low)] * n
         above += [isinstance(v, Action) and is_bound(v.high)] * n
@@ -276,7 +278,7 @@ def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) ->
     """
     y, g = mdp.shares(s, a), unit_free(mdp, G, scale, s, a)
     parts = []
-    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+    for v, slot in mdp.continuous_actions:
         y_k, g_k = y[..., slot.start : slot.stop], g[..., slot.start : slot.stop]
         if isinstance(v, Budget):
             rest = 1 - y_k.sum(dim=-1, keepdim=True)
@@ -306,7 +308,7 @@ def one_unit(mdp: MDP, scale: Tensor) -> Tensor:
     """The scales (..., A), the largest for all parts of a budget: they compete for one total, and what matters is their
     gains against each other."""
     parts = []
-    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+    for v, slot in mdp.continuous_actions:
         unit = scale[..., slot.start : slot.stop]
         parts.append(unit.amax(dim=-1, keepdim=True).expand_as(unit) if isinstance(v, Budget) else unit)
     return torch.cat(parts, dim=-1)
@@ -351,10 +353,33 @@ def gains_of(policy: Function) -> Function | None:
 
 def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
     """The same with the value function's own derivative V_s in place of the costate: whether the policy is optimal for
-    its value. For models without an Euler equation; together with the Bellman residual it tests optimality."""
+    its value. For models without an Euler equation; together with the Bellman residual it tests optimality. In the
+    column of a choice stands its `regret`; the others are conditional on the choices made."""
     shadow_price = torch.func.grad(lambda s: continuation(mdp, value, s).sum())
-    G, scale = condition(mdp, shadow_price, policy, s)
-    return complementarity(mdp, G, scale, s, policy(s))
+    a, found = policy(s), torch.zeros(len(s), mdp.A, dtype=s.dtype, device=s.device)
+    columns = [column for column, _ in mdp.choices]
+    for option in mdp.options:
+        rows = (a[:, columns] == option).all(dim=-1).nonzero().flatten()
+        if len(rows) > 0 and mdp.free:
+            chosen, at = mdp.given(option), s[rows]
+            own = lambda s: policy(s)[..., mdp.free]  # noqa: E731
+            G, scale = condition(chosen, shadow_price, own, at)
+            residuals = complementarity(chosen, G, scale, at, own(at))
+            found[rows.unsqueeze(-1), mdp.tensor(mdp.free).long()] = residuals
+    for column in columns:
+        found[:, column] = regret(mdp, value, s, a, column)
+    return found
+
+
+def regret(mdp: MDP, value: Function, s: Tensor, a: Tensor, column: int) -> Tensor:
+    """What the best option of one choice would add to the value, today alone and at the same shares of the continuous
+    actions, over the mean |V| of the sample; (B,)."""
+    own = lookahead(mdp, value, s, a)
+    shares, best = mdp.shares(s, a), own
+    for option in range(dict(mdp.choices)[column]):
+        other = torch.cat([shares[:, :column], torch.full_like(shares[:, :1], option), shares[:, column + 1 :]], dim=-1)
+        best = best.maximum(lookahead(mdp, value, s, mdp.from_shares(s, other)))
+    return (best - own) / value(s).abs().mean().clamp(min=1e-12)
 
 
 def with_period(s: Tensor, t: float) -> Tensor:

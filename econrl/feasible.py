@@ -2,7 +2,7 @@
 
 An action is reached in two steps. `squash` takes any real u to shares y: a sigmoid for a bounded action, a softplus
 where one bound is infinite, the identity where both are, a softmax for a budget. `from_shares` puts the shares
-between the bounds: a = low + (high - low) y.
+between the bounds: a = low + (high - low) y. A choice is the number of its option in all three forms.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from econrl.variables import Action, Budget, Slot, View, evaluate_bound, is_bound
+from econrl.variables import Action, Budget, Choice, Decision, Slot, View, evaluate_bound, is_bound
 
 SMALLEST_SHARE = 1e-12  # shares closer to a bound than this have no finite u
 
@@ -21,8 +21,10 @@ SMALLEST_SHARE = 1e-12  # shares closer to a bound than this have no finite u
 class FeasibleSet:
     """The actions a (..., A) that are allowed at the states s (..., S), as declared by a model; `MDP` is one."""
 
-    action_variables: list[Action | Budget]
+    action_variables: list[Decision]
     action_slots: list[Slot]
+    taken: dict[str, float] = {}
+    """The choices that were made beforehand, by name (see `MDP.given`)."""
 
     def state(self, s: Tensor) -> View:
         raise NotImplementedError
@@ -34,20 +36,24 @@ class FeasibleSet:
             if isinstance(v, Budget):
                 rest = torch.zeros_like(part[..., :1])
                 parts.append(torch.cat([part, rest], dim=-1).softmax(dim=-1)[..., :-1])
+            elif isinstance(v, Choice):
+                parts.append(part)
             else:
                 below, above = is_bound(v.low), is_bound(v.high)
                 parts.append(part.sigmoid() if below and above else F.softplus(part) if below or above else part)
-        return torch.cat(parts, dim=-1)
+        return joined(parts, u)
 
     def squash_slope(self, u: Tensor) -> Tensor:
-        """dy/du of each share on its own, (..., A); positive."""
+        """dy/du of each share on its own, (..., A); positive, and zero for a choice."""
         slopes = []
         for v, y in self._parts(self.squash(u)):
-            if isinstance(v, Budget) or (is_bound(v.low) and is_bound(v.high)):
+            if isinstance(v, Choice):
+                slopes.append(torch.zeros_like(y))
+            elif isinstance(v, Budget) or (is_bound(v.low) and is_bound(v.high)):
                 slopes.append(y * (1 - y))
             else:
                 slopes.append(-torch.expm1(-y) if is_bound(v.low) or is_bound(v.high) else torch.ones_like(y))
-        return torch.cat(slopes, dim=-1)
+        return joined(slopes, u)
 
     def unsquash(self, y: Tensor) -> Tensor:
         """The u that squashes to y; shares on a bound are moved off it by 1e-12."""
@@ -56,6 +62,8 @@ class FeasibleSet:
             if isinstance(v, Budget):
                 rest = (1 - part.sum(dim=-1, keepdim=True)).clamp(min=SMALLEST_SHARE)
                 parts.append((part.clamp(min=SMALLEST_SHARE) / rest).log())
+            elif isinstance(v, Choice):
+                parts.append(part)
             else:
                 below, above = is_bound(v.low), is_bound(v.high)
                 if below and above:
@@ -64,7 +72,7 @@ class FeasibleSet:
                     part = part.clamp(min=SMALLEST_SHARE)
                     part = part + (-torch.expm1(-part)).log()
                 parts.append(part)
-        return torch.cat(parts, dim=-1)
+        return joined(parts, y)
 
     def from_shares(self, s: Tensor, y: Tensor) -> Tensor:
         """Actions a (..., A) at shares y: low + (high - low) y; where a bound is infinite, scale y from the other."""
@@ -94,13 +102,21 @@ class FeasibleSet:
         for v, part in self._parts(y):
             if isinstance(v, Budget):
                 ok &= (part >= -slack).all(dim=-1) & (part.sum(dim=-1) <= 1 + slack)
+            elif isinstance(v, Choice):
+                ok &= ((part >= 0) & (part < v.n) & (part == part.round())).all(dim=-1)
             elif is_bound(v.low) or is_bound(v.high):
                 ok &= (part >= -slack).all(dim=-1)
                 if is_bound(v.low) and is_bound(v.high):
                     ok &= (part <= 1 + slack).all(dim=-1)
         return ok
 
-    def _parts(self, x: Tensor) -> list[tuple[Action | Budget, Tensor]]:
+    @property
+    def continuous_actions(self) -> list[tuple[Action | Budget, Slot]]:
+        """Each variable among the actions that is no choice, with its columns."""
+        layout = zip(self.action_variables, self.action_slots, strict=True)
+        return [(v, slot) for v, slot in layout if not isinstance(v, Choice)]
+
+    def _parts(self, x: Tensor) -> list[tuple[Decision, Tensor]]:
         """Each action variable with its columns of x (..., A)."""
         layout = zip(self.action_variables, self.action_slots, strict=True)
         return [(v, x[..., slot.start : slot.stop]) for v, slot in layout]
@@ -111,8 +127,8 @@ class FeasibleSet:
         x holds shares, or the actions themselves where `given_actions`.
         """
         sv, parts = self.state(s), []
-        before: dict[str, Tensor] = {}
         batch = torch.broadcast_shapes(s.shape[:-1], x.shape[:-1])
+        before = self.taken_at(x)
         for v, slot in zip(self.action_variables, self.action_slots, strict=True):
             seen = View("action", before)
             low, width = self.interval(v, sv, seen, s)
@@ -120,9 +136,13 @@ class FeasibleSet:
             parts.append(f(low, width, part).expand(*batch, slot.stop - slot.start))
             action = x if given_actions else torch.cat(parts, dim=-1)
             before[v.name] = slot.read(action)
-        return torch.cat(parts, dim=-1)
+        return joined(parts, x).expand(*batch, -1)
 
-    def interval(self, v: Action | Budget, s: View, a: View, like: Tensor) -> tuple[Tensor, Tensor]:
+    def taken_at(self, a: Tensor) -> dict[str, Tensor]:
+        """The choices that were made beforehand, for actions a (..., A): each (...)."""
+        return {name: a.new_full(a.shape[:-1], option) for name, option in self.taken.items()}
+
+    def interval(self, v: Decision, s: View, a: View, like: Tensor) -> tuple[Tensor, Tensor]:
         """(low, width) with a = low + width y, each (..., 1) or (..., n)."""
 
         def column(bound: Any) -> Tensor:
@@ -132,6 +152,8 @@ class FeasibleSet:
         if isinstance(v, Budget):
             total = column(v.total)
             return torch.zeros_like(total), total
+        if isinstance(v, Choice):
+            return torch.zeros_like(like[..., :1]), torch.ones_like(like[..., :1])
         if is_bound(v.low) and is_bound(v.high):
             low = column(v.low)
             return low, column(v.high) - low
@@ -140,3 +162,8 @@ class FeasibleSet:
             return high, torch.full_like(high, -v.scale)
         low = column(v.low if is_bound(v.low) else 0.0)
         return low, torch.full_like(low, v.scale)
+
+
+def joined(parts: list[Tensor], like: Tensor) -> Tensor:
+    """The parts side by side; where there are none, as in a model of choices alone that are given, an empty tensor."""
+    return torch.cat(parts, dim=-1) if parts else like[..., :0]

@@ -48,8 +48,8 @@ class Forms:
         return self.steepness is not None
 
     def _parts(self) -> list[tuple[Action | Budget, slice, str]]:
-        slots = [slice(slot.start, slot.stop) for slot in self.mdp.action_slots]
-        return list(zip(self.mdp.action_variables, slots, self.forms, strict=True))
+        actions = self.mdp.continuous_actions
+        return [(v, slice(slot.start, slot.stop), form) for (v, slot), form in zip(actions, self.forms, strict=True)]
 
     def project(self, z: Tensor) -> Tensor:
         """The nearest z that is not beyond a bound."""

@@ -1,8 +1,14 @@
-"""Policies and value functions on grids: continuous states by interpolation, chains and t by index."""
+"""Policies and value functions on grids: continuous states by interpolation, chains and t by index.
+
+Where there are discrete choices, what is interpolated is the value of each option,
+
+    V(s) = max_d Q(s, d),        Q(s, d) = max_c r(s, d, c) + E[ beta V(s') ],
+
+since Q is smooth where V has a kink, and the policy a jump: they are found between the points where the Qs cross.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -14,7 +20,7 @@ from econrl.forms import Forms
 from econrl.functions import StateFunction
 from econrl.interpolation import TensorGrid
 from econrl.mdp import MDP
-from econrl.variables import Budget, is_bound
+from econrl.variables import Budget, Choice, is_bound
 
 REACH = 0.25  # how far beyond the grid shares are extrapolated, in widths of it
 
@@ -54,7 +60,8 @@ GRIDS: dict[str, Callable[..., Grid]] = {"tensor": TensorGrid}
 
 
 class GridFunction(StateFunction):
-    """`outputs` functions of the state on one grid; its layers are the periods (if any) times the states of all chains.
+    """`outputs` functions of the state on one grid; its layers are the periods (if any) times the options (if there are
+    choices) times the states of all chains.
 
     `grid` names an entry of `GRIDS`, and the description is that of its grid; low and high have one entry for each
     continuous column of the state, in the order of `mdp.continuous`.
@@ -66,7 +73,8 @@ class GridFunction(StateFunction):
         super().__init__(mdp)
         self.description = {"grid": grid, **description}
         self.grid = GRIDS[grid](**description, device=mdp.device, dtype=mdp.dtype)
-        self.layers = math.prod(len(P) for P in mdp.matrices)  # of one period
+        self.options = len(mdp.options)
+        self.layers = self.options * mdp.layers  # of one period
         size = (mdp.horizon or 1) * self.layers * self.grid.size
         self.register_buffer("coefficients", torch.zeros(outputs, size, device=mdp.device, dtype=mdp.dtype))
 
@@ -74,19 +82,19 @@ class GridFunction(StateFunction):
         return dict(self.description)
 
     def states(self, period: int = 0) -> Tensor:
-        """The grid's states (N, S) in one period; chains move slowest."""
+        """The grid's states (N, S) in one period; chains move slowest. The layers of each option have the same."""
         return layered_states(self.mdp, self.mdp.continuous, self.grid.mesh(), period)
 
-    def layer(self, s: Tensor) -> Tensor:
-        """The layer (...) of states s, chain indices and periods outside their range taken to the nearest."""
-        return layer_of(self.mdp, s)
+    def interpolate(self, s: Tensor, option: Tensor | int = 0) -> Tensor:
+        """The functions' values (outputs, ...) at states s (..., S), for options (...)."""
+        return self.grid.interpolate(self.coefficients, s[..., self.mdp.continuous], layer_of(self.mdp, s, option))
 
-    def interpolate(self, s: Tensor) -> Tensor:
-        """The functions' values (outputs, ...) at states s (..., S)."""
-        return self.grid.interpolate(self.coefficients, s[..., self.mdp.continuous], self.layer(s))
+    def by_option(self, s: Tensor) -> Tensor:
+        """The last function (..., D) for each option."""
+        return torch.stack([self.interpolate(s, option)[-1] for option in range(self.options)], dim=-1)
 
     def fit(self, values: Tensor, period: int = 0) -> None:
-        """Take these values (N, outputs) at the states of one period."""
+        """Take these values (D N, outputs) at the states of one period, option by option."""
         block = self.layers * self.grid.size
         y = values.T.unflatten(-1, (self.layers, -1))
         self.coefficients[:, period * block : (period + 1) * block] = self.grid.fit(y)
@@ -98,13 +106,17 @@ class GridFunction(StateFunction):
 
 
 class GridValue(GridFunction):
-    """A value function on a grid: s (..., S) to V (...)."""
+    """A value function on a grid: s (..., S) to V (...), the value of the best option."""
 
     def __init__(self, mdp: MDP, **description: Any):
         super().__init__(mdp, 1, **description)
 
     def forward(self, s: Tensor) -> Tensor:
-        return self.interpolate(s)[0]
+        return self.by_option(s).max(dim=-1).values if self.options > 1 else self.interpolate(s)[0]
+
+    def layer(self, s: Tensor) -> Tensor:
+        """The layer (...) of the best option at states s."""
+        return layer_of(self.mdp, s, self.by_option(s).argmax(dim=-1) if self.options > 1 else 0)
 
 
 class NearFunction(GridFunction):
@@ -116,22 +128,27 @@ class NearFunction(GridFunction):
         low, high = mdp.tensor(self.grid.low), mdp.tensor(self.grid.high)
         self.edges = low - REACH * (high - low), high + REACH * (high - low)
 
-    def interpolate(self, s: Tensor) -> Tensor:
+    def interpolate(self, s: Tensor, option: Tensor | int = 0) -> Tensor:
         columns = self.mdp.continuous
         nearest = s.clone()
         nearest[..., columns] = s[..., columns].clamp(*self.edges)
-        return super().interpolate(nearest)
+        return super().interpolate(nearest, option)
 
 
 class GridPolicy(NearFunction):
-    """A policy on a grid: interpolated shares, kept between their bounds, to actions (..., A)."""
+    """A policy on a grid: interpolated shares, kept between their bounds, to actions (..., A).
+
+    Where there are choices, the value of each option is interpolated as well, and decides.
+    """
 
     def __init__(self, mdp: MDP, **description: Any):
-        super().__init__(mdp, mdp.A, **description)
+        super().__init__(mdp, len(mdp.free) + (1 if mdp.choices else 0), **description)
 
     def forward(self, s: Tensor) -> Tensor:
-        y = self.interpolate(s).movedim(0, -1)
-        return self.mdp.from_shares(s, clamp_shares(self.mdp, y))
+        mdp = self.mdp
+        option = self.by_option(s).argmax(dim=-1) if mdp.choices else torch.zeros_like(s[..., 0], dtype=torch.long)
+        y = self.interpolate(s, option)[: len(mdp.free)].movedim(0, -1)
+        return mdp.from_shares(s, clamp_shares(mdp, mdp.join(mdp.options[option], y)))
 
 
 class CutOffPolicy(NearFunction):
@@ -161,24 +178,26 @@ class CutOffPolicy(NearFunction):
 def layered_states(mdp: MDP, columns: Sequence[int], mesh: Tensor, period: int, fill: float = 0.0) -> Tensor:
     """The points of a mesh (N, d) of these columns, in every layer of one period: states (layers N, S) in which chains
     move slowest, and the other continuous columns are `fill`."""
-    s = mesh.new_full((math.prod(len(P) for P in mdp.matrices), len(mesh), mdp.S), fill)
+    s = mesh.new_full((mdp.layers, len(mesh), mdp.S), fill)
     s[..., columns] = mesh
     layer = torch.arange(len(s), device=s.device)
-    for column, P in reversed(list(zip(mdp.chain_columns, mdp.matrices, strict=True))):
-        s[..., column] = (layer % len(P)).to(s.dtype).unsqueeze(-1)
-        layer = layer // len(P)
+    for column, n in reversed(mdp.finite):
+        s[..., column] = (layer % n).to(s.dtype).unsqueeze(-1)
+        layer = layer // n
     if mdp.horizon is not None:
         s[..., -1] = period
     return s.flatten(0, 1)
 
 
-def layer_of(mdp: MDP, s: Tensor) -> Tensor:
-    """The layer (...) of states s: the period times the states of all chains, each taken to the nearest there is."""
+def layer_of(mdp: MDP, s: Tensor, option: Tensor | int = 0) -> Tensor:
+    """The layer (...) of states s: the period times the options times the states of all chains; periods and chains are
+    taken to the nearest there is."""
     layer = torch.zeros(s.shape[:-1], dtype=torch.long, device=s.device)
     if mdp.horizon is not None:
         layer = layer + whole(s[..., -1], mdp.horizon)
-    for column, P in zip(mdp.chain_columns, mdp.matrices, strict=True):
-        layer = layer * len(P) + whole(s[..., column], len(P))
+    layer = layer * len(mdp.options) + option
+    for column, n in mdp.finite:
+        layer = layer * n + whole(s[..., column], n)
     return layer
 
 
@@ -190,6 +209,8 @@ def clamp_shares(mdp: MDP, y: Tensor) -> Tensor:
         if isinstance(v, Budget):
             part = part.clamp(min=SMALLEST_SHARE)
             part = part / part.sum(dim=-1, keepdim=True).clamp(min=1 - SMALLEST_SHARE) * (1 - SMALLEST_SHARE)
+        elif isinstance(v, Choice):
+            pass
         elif is_bound(v.low) and is_bound(v.high):
             part = part.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
         elif is_bound(v.low) or is_bound(v.high):

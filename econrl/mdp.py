@@ -1,15 +1,19 @@
 """A spec as functions of flat tensors, on one device and in one precision: what every solver works with.
 
 Columns of the flat tensors:
-    s (..., S)   the states in the order declared; a Markov chain is held as its index; last, t for a life cycle
-    a (..., A)   the actions
+    s (..., S)   the states in the order declared; a Markov chain is held as its index, a discrete state as its number;
+                 last, t for a life cycle
+    a (..., A)   the actions; a choice is held as the number of its option
     e (..., E)   the shocks, then the next index of every Markov chain
 """
 
 from __future__ import annotations
 
+import copy
+import itertools
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,7 +24,19 @@ from econrl.feasible import FeasibleSet
 from econrl.groups import groups_of
 from econrl.model import Model
 from econrl.shocks import product
-from econrl.variables import Action, Budget, MarkovChain, Parameter, Slot, State, View, flatten, slots
+from econrl.variables import (
+    AnyState,
+    Choice,
+    Decision,
+    DiscreteState,
+    MarkovChain,
+    Parameter,
+    Slot,
+    State,
+    View,
+    flatten,
+    slots,
+)
 from econrl.variables import is_bound as is_bound  # for econrl.euler and econrl.solvers.polish
 
 
@@ -41,8 +57,8 @@ class MDP(FeasibleSet):
     ):
         self.model = model.to(device, dtype)
         self.device, self.dtype, self.quadrature = torch.device(device), dtype, quadrature or Quadrature()
-        self.state_variables: list[State | MarkovChain] = listed(self.model.states())
-        self.action_variables: list[Action | Budget] = listed(self.model.actions())
+        self.state_variables: list[AnyState] = listed(self.model.states())
+        self.action_variables: list[Decision] = listed(self.model.actions())
         self.shock_variables = listed(self.model.shocks())
         self.horizon = self.model.horizon
         self.chains = [v for v in self.state_variables if isinstance(v, MarkovChain)]
@@ -56,18 +72,13 @@ class MDP(FeasibleSet):
         every = [*self.state_variables, *calendar]
         self.low = self.tensor([bound for v in every for bound in domain(v)[0]])
         self.high = self.tensor([bound for v in every for bound in domain(v)[1]])
-        self.chain_columns = [
-            slot.start
-            for v, slot in zip(self.state_variables, self.state_slots, strict=False)
-            if isinstance(v, MarkovChain)
-        ]
+        laid = list(zip(self.state_variables, self.state_slots, strict=False))
+        self.chain_columns = [slot.start for v, slot in laid if isinstance(v, MarkovChain)]
+        self.finite = [(slot.start, round(domain(v)[1][0]) + 1) for v, slot in laid if not isinstance(v, State)]
+        """The column of each Markov chain and discrete state, and how many values it has."""
         self.next_chains = self.shock_slots[len(self.shock_variables) :]
-        self.continuous = [c for c in range(self.S - len(calendar)) if c not in self.chain_columns]
-        self.parameters = [
-            slot.start
-            for v, slot in zip(self.state_variables, self.state_slots, strict=False)
-            if isinstance(v, Parameter)
-        ]
+        self.continuous = [c for c in range(self.S - len(calendar)) if c not in [column for column, _ in self.finite]]
+        self.parameters = [slot.start for v, slot in laid if isinstance(v, Parameter)]
         # Positive states whose domain spans more than a factor of two, as wealth does, are best measured in logarithms.
         moving = [c for c in self.continuous if c not in self.parameters]
         self.logarithmic = [c for c in moving if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
@@ -75,11 +86,24 @@ class MDP(FeasibleSet):
         self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
         self.nodes, self._shock_weights = self._rule()
 
+        decided = zip(self.action_variables, self.action_slots, strict=True)
+        self.choices = [(slot.start, v.n) for v, slot in decided if isinstance(v, Choice)]
+        """The column of each choice, and how many options it has."""
+        self.free = [c for c in range(self.A) if c not in [column for column, _ in self.choices]]
+        """The columns of the continuous actions."""
+        self.options = self.tensor(list(itertools.product(*(range(n) for _, n in self.choices))))
+        """All combinations of options (D, number of choices); one empty row where there is no choice."""
+
         layouts = (self.state_slots, self.action_slots, self.shock_slots)
         self.groups = groups_of(*layouts, self.model.group_features(), self.low)
 
     def tensor(self, values: Any) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
+
+    @property
+    def layers(self) -> int:
+        """How many combinations of values the Markov chains and discrete states have."""
+        return math.prod(n for _, n in self.finite)
 
     # Views
 
@@ -92,10 +116,39 @@ class MDP(FeasibleSet):
         return View("state", values)
 
     def actions(self, a: Tensor) -> View:
-        return View("action", {slot.name: slot.read(a) for slot in self.action_slots})
+        return View("action", {**self.taken_at(a), **{slot.name: slot.read(a) for slot in self.action_slots}})
 
     def shocks(self, e: Tensor) -> View:
         return View("shock", {slot.name: slot.read(e) for slot in self.shock_slots[: len(self.shock_variables)]})
+
+    # Choices
+
+    def given(self, option: Tensor) -> Self:
+        """The problem that is left once the choices are made: its actions are the continuous ones. option (C,)."""
+        mdp = copy.copy(self)
+        made = {self.action_slot(column).name: float(d) for (column, _), d in zip(self.choices, option, strict=True)}
+        mdp.taken = {**self.taken, **made}
+        mdp.action_variables = [v for v in self.action_variables if not isinstance(v, Choice)]
+        mdp.action_slots = slots(mdp.action_variables)
+        mdp.A, mdp.choices, mdp.options = len(self.free), [], self.options[:1, :0]
+        mdp.free = list(range(mdp.A))
+        return mdp
+
+    def sample_options(self, u: Tensor, generator: torch.Generator) -> Tensor:
+        """u (..., A) with options drawn at random, all alike likely, in the columns of choices."""
+        for column, n in self.choices:
+            u[..., column] = torch.randint(n, u.shape[:-1], generator=generator, device=u.device).to(u)
+        return u
+
+    def action_slot(self, column: int) -> Slot:
+        return next(slot for slot in self.action_slots if slot.start <= column < slot.stop)
+
+    def join(self, option: Tensor, free: Tensor) -> Tensor:
+        """Actions (..., A), or any form of them, from options (..., C) and the continuous part (..., A - C)."""
+        batch = torch.broadcast_shapes(option.shape[:-1], free.shape[:-1])
+        columns = [column for column, _ in self.choices] + self.free
+        order = sorted(range(self.A), key=columns.__getitem__)
+        return torch.cat([option.expand(*batch, -1), free.expand(*batch, -1)], dim=-1)[..., order]
 
     # The model's functions
 
@@ -210,8 +263,10 @@ def width(layout: list[Slot]) -> int:
     return layout[-1].stop if layout else 0
 
 
-def domain(v: State | MarkovChain) -> tuple[list[float], list[float]]:
+def domain(v: AnyState) -> tuple[list[float], list[float]]:
     if isinstance(v, MarkovChain):
         return [0.0], [len(v.matrix) - 1.0]
+    if isinstance(v, DiscreteState):
+        return [0.0], [v.n - 1.0]
     n = v.size or 1
     return [v.low] * n, [v.high] * n

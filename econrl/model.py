@@ -13,10 +13,10 @@ from torch import Tensor
 
 from econrl.errors import SpecError
 from econrl.shocks import Shock
-from econrl.variables import Action, Budget, MarkovChain, State
+from econrl.variables import AnyState, Decision
 
-States = State | MarkovChain | Sequence[State | MarkovChain]
-Actions = Action | Budget | Sequence[Action | Budget]
+States = AnyState | Sequence[AnyState]
+Actions = Decision | Sequence[Decision]
 Shocks = Shock | Sequence[Shock]
 
 

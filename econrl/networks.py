@@ -40,7 +40,7 @@ class MLP(nn.Sequential):
 
 
 class Features(nn.Module):
-    """States as a network sees them: the domain mapped to [-1, 1], Markov chains one-hot.
+    """States as a network sees them: the domain mapped to [-1, 1], Markov chains and discrete states one-hot.
 
     The states of `mdp.logarithmic`, wealth and the like, come in logarithms too, in units of half an e-fold: the wider
     their domain, the finer the network sees its low end, where bounds bind and marginal utility is steep. So does the
@@ -54,11 +54,11 @@ class Features(nn.Module):
 
     def __init__(self, mdp: MDP):
         super().__init__()
-        self.chains = [(column, len(P)) for column, P in zip(mdp.chain_columns, mdp.matrices, strict=True)]
-        self.plain, self.logs = [c for c in range(mdp.S) if c not in mdp.chain_columns], mdp.logarithmic
+        self.finite, self.logs = mdp.finite, mdp.logarithmic
+        self.plain = [c for c in range(mdp.S) if c not in [column for column, _ in mdp.finite]]
         self.horizon = mdp.horizon
         calendar = [mdp.S - 1] if self.horizon is not None else []
-        one_hot = [column for column, n in self.chains for _ in range(n)]
+        one_hot = [column for column, n in self.finite for _ in range(n)]
         self.sources = [*self.plain, *self.logs, *calendar, *one_hot]  # the state behind each feature
         self.size = len(self.sources)
         low, high = mdp.low[self.plain], mdp.high[self.plain]
@@ -73,7 +73,7 @@ class Features(nn.Module):
         if self.horizon is not None:
             remaining = (self.horizon - s[..., -1:]).clamp(min=0.5)
             parts.append(2 * remaining.log() - math.log(self.horizon))
-        for column, n in self.chains:
+        for column, n in self.finite:
             parts.append(torch.eye(n, dtype=s.dtype, device=s.device)[s[..., column].long()])
         return torch.cat(parts, dim=-1)
 

@@ -29,7 +29,7 @@ from econrl.mdp import listed
 from econrl.model import Model
 from econrl.settings import kinds_of
 from econrl.shocks import LogNormal, Normal, Shock
-from econrl.variables import Action, Budget, MarkovChain, Parameter, State, View, is_bound, takes_state_only
+from econrl.variables import Action, AnyState, Budget, Parameter, State, View, is_bound, takes_state_only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,20 +98,20 @@ class Family(Model):
     def horizon(self) -> int | None:  # type: ignore[override]
         return self.one.horizon
 
-    def states(self) -> list[State | MarkovChain]:
+    def states(self) -> list[AnyState]:
         parameters = [Parameter(name, low, high) for name, (low, high) in self.over.items()]
         return [*map(self.envelope, self.versions("states")), *parameters]
 
-    def envelope(self, versions: Sequence[State | MarkovChain]) -> State | MarkovChain:
+    def envelope(self, versions: Sequence[AnyState]) -> AnyState:
         """The state on the smallest domain that holds those of all versions."""
         first = versions[0]
-        if not isinstance(first, MarkovChain):
+        if isinstance(first, State):
             low, high = min(v.low for v in versions), max(v.high for v in versions)  # type: ignore[union-attr]
             return dataclasses.replace(first, low=low, high=high)
         if all(alike(first, v) for v in versions):
             return first
         raise SpecError(
-            f"{self.title}: the Markov chain '{first.name}' varies with the parameters, and its values and "
+            f"{self.title}: the {type(first).__name__} '{first.name}' varies with the parameters, and its values and "
             "probabilities must be the same in one solve; take an AR(1) state instead"
         )
 

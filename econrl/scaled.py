@@ -56,6 +56,8 @@ class RewardUnits(StateFunction):
         mdp, points = self.mdp, self.for_action.mesh()
         members = [family.member(dict(zip(family.over, theta, strict=True))) for theta in points.tolist()]
         u = torch.stack([sensible_action(MDP(member, mdp.device, mdp.dtype), generator) for member in members])
+        for column, _ in mdp.choices:
+            u[:, column] = u[0, column]  # r0 must not jump
         self.u.copy_(self.for_action.fit(u.T.unsqueeze(1)))
         s, u = self.reference(self.for_size.mesh())
         r_u = torch.func.grad(lambda u: mdp.reward(s, mdp.act(s, u)).sum())(u).abs().sum(dim=-1)
@@ -72,7 +74,10 @@ class RewardUnits(StateFunction):
         first, last = mdp.parameters[0], mdp.parameters[-1] + 1
         s = middle(mdp).expand(*theta.shape[:-1], mdp.S)
         s = torch.cat([s[..., :first], theta, s[..., last:]], dim=-1)
-        return s, self.for_action.interpolate(self.u, theta, torch.zeros_like(theta[..., 0]).long()).movedim(0, -1)
+        u = self.for_action.interpolate(self.u, theta, torch.zeros_like(theta[..., 0]).long()).movedim(0, -1)
+        for column, _ in mdp.choices:
+            u = torch.cat([u[..., :column], u[..., column : column + 1].round(), u[..., column + 1 :]], dim=-1)
+        return s, u
 
     def of(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """r0 and size (...) at theta (..., P)."""

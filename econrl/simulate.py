@@ -54,6 +54,6 @@ def ergodic_states(
         if t >= burn_in:
             visited.append(s)
         reached = mdp.transition(s, policy(s), mdp.sample_shocks(s, generator))
-        restarts = restarts + (~mdp.inside(reached, MARGIN)).sum()
+        restarts = restarts + (living_states(mdp, reached)[0] & ~mdp.inside(reached, MARGIN)).sum()
         s = go_on(mdp, reached, generator)
     return torch.cat(visited), float(restarts) / (n * (burn_in + periods))

@@ -82,8 +82,10 @@ class Solution:
 
     @torch.no_grad()
     def policy_table(self, points: tables.Points | None = None) -> pd.DataFrame:
-        """States, actions, outcomes, reward and value; by default on a grid (up to three states) or on slices."""
+        """States, actions, outcomes, reward and value, a row a state; by default on a grid (up to three states) or on
+        slices."""
         s = tables.default_points(self.mdp) if points is None else tables.read_points(self.mdp, points)
+        s = s.reshape(-1, self.mdp.S)
         table = tables.full_frame(self.mdp, s, self._policy(s))
         return table.assign(value=self._value(s).numpy())
 

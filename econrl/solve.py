@@ -86,9 +86,9 @@ def solve(
         started=started,
     )
     mdp = MDP(solved, task.device, chosen.dtype, Quadrature(nodes=chosen.nodes))
-    reason = chosen.refuse(mdp)
+    reason = chosen.why_not(mdp)
     if reason is not None:
-        able = [name for name, cls in METHODS.items() if cls().refuse(mdp) is None]
+        able = [name for name, cls in METHODS.items() if cls().why_not(mdp) is None]
         raise MethodError(f"{chosen.name} cannot solve {type(model).__name__}: {reason}. Methods that can: {able}")
     if warm_start is not None:
         task.warm_start = functions_of(warm_start, model, chosen)

@@ -38,7 +38,8 @@ def shown(mdp: MDP, slot: Slot) -> Slot:
 def read_points(mdp: MDP, points: Points) -> Tensor:
     """Flat states (..., S) from a DataFrame (a row a point), a dict of arrays, or a flat tensor.
 
-    Raises SpecError for a missing state, a tensor of the wrong width, or a value that a Markov chain does not take.
+    Raises SpecError for a missing state, a tensor of the wrong width, or a value that a Markov chain or a discrete
+    state does not take.
     """
     if isinstance(points, Tensor):
         if points.shape[-1:] != (mdp.S,):
@@ -58,7 +59,7 @@ def read_points(mdp: MDP, points: Points) -> Tensor:
         raise SpecError(f"points must be a DataFrame, a dict or a tensor, got {type(points).__name__}")
     if missing:
         raise SpecError(f"the points lack the state(s) {', '.join(missing)} of {type(mdp.model).__name__}")
-    chains = {chain.name: chain for chain in mdp.chains}
+    chains, finite = {chain.name: chain for chain in mdp.chains}, dict(mdp.finite)
     parts = []
     for slot in mdp.state_slots:
         given = values[slot.name]
@@ -68,6 +69,10 @@ def read_points(mdp: MDP, points: Points) -> Tensor:
             raise SpecError(f"the state '{slot.name}' must be numbers, got {given!r}") from error
         if slot.name in chains:
             value = index_of(mdp, chains[slot.name], value)
+        elif (slot.start in finite) and not (
+            (value >= 0) & (value < finite[slot.start]) & (value == value.round())
+        ).all():
+            raise SpecError(f"the state '{slot.name}' must be a whole number from 0 to {finite[slot.start] - 1}")
         parts.append(value if slot.size is not None else value.unsqueeze(-1))
     try:
         batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
@@ -126,7 +131,8 @@ def named_frame(values: dict[str, Any], n: int) -> pd.DataFrame:
 def full_frame(mdp: MDP, s: Tensor, a: Tensor) -> pd.DataFrame:
     """States, actions, outcomes and reward at (n, S), (n, A)."""
     outcomes = mdp.model.outcomes(mdp.state(s), mdp.actions(a))
-    actions = {slot.name: slot.read(a) for slot in mdp.action_slots}
+    choices = [column for column, _ in mdp.choices]
+    actions = {v.name: v.read(a).int() if v.start in choices else v.read(a) for v in mdp.action_slots}
     frames = [states_frame(mdp, s), named_frame(actions, len(s)), named_frame(outcomes, len(s))]
     return pd.concat([*frames, named_frame({"reward": mdp.reward(s, a)}, len(s))], axis=1)
 

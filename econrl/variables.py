@@ -65,6 +65,23 @@ class MarkovChain:
 
 
 @dataclass(frozen=True)
+class DiscreteState:
+    """A state with the values 0, 1, ..., n - 1, which the transition writes: employed or not, retired or not.
+
+    The spec reads its number, one for each member of the batch, and gives a whole number for the next period.
+    """
+
+    name: str
+    n: int
+
+    size = None
+    group = None  # nobody's own
+
+
+AnyState = State | MarkovChain | DiscreteState
+
+
+@dataclass(frozen=True)
 class Action:
     """A continuous action with low <= a <= high.
 
@@ -88,6 +105,21 @@ class Budget:
     size: int
     total: Bound = 1.0
     group: str | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A discrete action: one of n options. The spec reads the number of the option, 0.0 to n - 1, one for each member
+    of the batch: torch.where(a.work == 1, ...), or a.work * wage."""
+
+    name: str
+    n: int
+
+    size = None
+    group = None  # a choice is nobody's own
+
+
+Decision = Action | Budget | Choice
 
 
 class View:

@@ -7,10 +7,13 @@ from econrl.models.firms import Firms
 from econrl.models.growth import StochasticGrowth
 from econrl.models.investment import Investment
 from econrl.models.irbc import IRBC
+from econrl.models.job_search import JobSearch
 from econrl.models.life_cycle import LifeCycle
 from econrl.models.linear_quadratic import LinearQuadratic
 from econrl.models.long_plosser import LongPlosser
 from econrl.models.portfolio import Portfolio
+from econrl.models.retirement import Retirement
+from econrl.models.rust_bus import RustBus
 
 __all__ = [
     "IRBC",
@@ -19,9 +22,12 @@ __all__ = [
     "Copies",
     "Firms",
     "Investment",
+    "JobSearch",
     "LifeCycle",
     "LinearQuadratic",
     "LongPlosser",
     "Portfolio",
+    "Retirement",
+    "RustBus",
     "StochasticGrowth",
 ]

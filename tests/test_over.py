@@ -323,7 +323,7 @@ class Stubborn(StochasticGrowth):
         ({"weights": (1, 3)}, "'weights' .* only a real number"),
         ({"beta": (0.9, 1.2)}, "at beta = 1.2: .* between 0 and 1"),
         ({"k": (0.5, 1.5)}, "a parameter 'k' and a variable 'k'"),
-        ({"p": (0.2, 0.8)}, "Markov chain 'y' varies"),
+        ({"p": (0.2, 0.8)}, "MarkovChain 'y' varies"),
         ({"q": (0.2, 0.8)}, "shock 'd' varies"),
         ({"gamma": (1, 5)}, "Stubborn.reward with a tensor as its parameter 'gamma': .*test_over.py, line .*where"),
         ({"alpha": (0.3, 0.4), "delta": (0.02, 0.05)}, "Stubborn.discount .* 'delta': .*test_over.py, line"),

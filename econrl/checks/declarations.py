@@ -18,7 +18,7 @@ from econrl.errors import SpecError
 from econrl.mdp import listed
 from econrl.model import Model
 from econrl.shocks import Discrete, LogNormal, Normal, Shock, Uniform
-from econrl.variables import Action, Budget, MarkovChain, State, is_bound
+from econrl.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State, is_bound
 
 SUMS_TO_ONE = 1e-6  # how far probabilities may sum from one
 
@@ -66,8 +66,8 @@ def check_fields(model: Model) -> list[str]:
 def check_declarations(model: Model) -> None:
     """States, actions and shocks: of the right kinds, with names that can be told apart, and each sound in itself."""
     declared = {
-        "states": declaration(model, "states", (State, MarkovChain)),
-        "actions": declaration(model, "actions", (Action, Budget)),
+        "states": declaration(model, "states", (State, MarkovChain, DiscreteState)),
+        "actions": declaration(model, "actions", (Action, Budget, Choice)),
         "shocks": declaration(model, "shocks", (Shock,)),
     }
     for function in ("states", "actions"):
@@ -167,6 +167,11 @@ def check_budget(v: Budget, title: str) -> None:
         raise SpecError(f"{title} has total {v.total}; it must be positive and finite")
 
 
+def check_number(v: Choice | DiscreteState, title: str) -> None:
+    if not is_count(v.n) or v.n < 2:
+        raise SpecError(f"{title} has n = {v.n!r}; it must be a whole number of 2 or more")
+
+
 def check_bound(bound: Any, title: str) -> None:
     if not callable(bound) and (not is_number(bound) or bound != bound):
         raise SpecError(f"{title} is {bound!r}; it must be a number, a function f(s), or a function f(s, a)")
@@ -235,6 +240,8 @@ SOUND: dict[type, Callable[[Any, str], None]] = {
     MarkovChain: check_chain,
     Action: check_action,
     Budget: check_budget,
+    Choice: check_number,
+    DiscreteState: check_number,
     Normal: check_normal,
     LogNormal: check_lognormal,
     Uniform: check_uniform,

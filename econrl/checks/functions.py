@@ -19,7 +19,7 @@ from torch import Tensor
 from econrl.checks.trial import Trial, attempt, call
 from econrl.errors import SpecError
 from econrl.mdp import MDP
-from econrl.variables import Slot
+from econrl.variables import DiscreteState, Slot
 
 SINGLES = 8  # of the points are also tried alone
 NODES = 50  # of the quadrature, at most, when shocks are broadcast against states
@@ -67,6 +67,7 @@ def check_functions(trial: Trial) -> None:
         title = f"{trial.name}.{name}"
         result = call(title, getattr(model, name), *(views[letter] for letter in arguments))
         check_result(trial, name, title, result)
+    check_discrete_states(trial)
     for function in flat_functions(trial):
         check_finite(trial, function)
         check_repeatable(trial, function)
@@ -88,6 +89,22 @@ def check_result(trial: Trial, name: str, title: str, result: Any) -> None:
         check_outcomes(trial, title, result)
     else:
         check_shape(trial, title, "its value", result, None, constants=name == "discount")
+
+
+def check_discrete_states(trial: Trial) -> None:
+    """The transition gives each discrete state one of its values."""
+    mdp, title = trial.mdp, f"{trial.name}.transition"
+    reached = attempt(title, [mdp.model.transition], lambda: mdp.transition(trial.s, trial.a, trial.e))
+    for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False):
+        if isinstance(v, DiscreteState):
+            x = slot.read(reached)
+            wrong = ~((x == x.round()) & (x >= 0) & (x < v.n))
+            if wrong.any():
+                i = int(wrong.int().argmax())
+                raise SpecError(
+                    f"{title}: '{v.name}' is {float(x[i]):.5g} at the {trial.at(i)}; a discrete state of {v.n} values "
+                    f"must be a whole number from 0 to {v.n - 1}"
+                )
 
 
 def by_themselves(mdp: MDP) -> list[str]:

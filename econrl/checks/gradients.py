@@ -51,7 +51,7 @@ def check_derivatives(trial: Trial, function: Flat) -> None:
 
 
 def directions(trial: Trial, function: Flat) -> list[Direction]:
-    """The continuous states, and the actions (or, for the bounds, the shares, whose range is one)."""
+    """The continuous states, and the continuous actions (or, for the bounds, the shares, whose range is one)."""
     mdp, s, x = trial.mdp, trial.s, function.x
     state_labels = [column for slot in mdp.state_slots for column in slot.columns]
     action_labels = [column for slot in mdp.action_slots for column in slot.columns]
@@ -61,10 +61,10 @@ def directions(trial: Trial, function: Flat) -> list[Direction]:
         ds = torch.zeros_like(s)
         ds[:, column] = mdp.high[column] - mdp.low[column]
         found.append(Direction(state_labels[column], ds, torch.zeros_like(x)))
-    for column, label in enumerate(action_labels):
+    for column in mdp.free:
         dx = torch.zeros_like(x)
         dx[:, column] = widths[:, column]
-        found.append(Direction(label, torch.zeros_like(s), dx))
+        found.append(Direction(action_labels[column], torch.zeros_like(s), dx))
     return found
 
 

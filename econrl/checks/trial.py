@@ -17,7 +17,7 @@ from econrl.diagnose import describe, line_of, named
 from econrl.errors import SpecError
 from econrl.mdp import MDP
 from econrl.model import Model
-from econrl.variables import Action, Budget, View, is_bound, takes_state_only
+from econrl.variables import Action, Budget, Choice, View, is_bound, takes_state_only
 
 T = TypeVar("T")
 POINTS = 64  # at which every function is tried
@@ -97,7 +97,7 @@ def make_trial(model: Model, seed: int = 0) -> Trial:
     generator = torch.Generator().manual_seed(seed)
     n = batch_size(mdp)
     s = mdp.sample_box(4 * n, generator)
-    u = torch.randn(4 * n, mdp.A, generator=generator, dtype=mdp.dtype)
+    u = mdp.sample_options(torch.randn(4 * n, mdp.A, generator=generator, dtype=mdp.dtype), generator)
     free = check_bounds(mdp, s, u).nonzero().flatten()
     free = free[torch.arange(n) % len(free)]
     s = s[free]
@@ -123,6 +123,9 @@ def check_bounds(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
     for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
         title = f"{type(mdp.model).__name__}.actions, the bounds of '{v.name}'"
         before = View("action", dict(chosen))
+        if isinstance(v, Choice):
+            chosen[v.name] = slot.read(y)
+            continue
         for side in ("total",) if isinstance(v, Budget) else ("low", "high"):
             check_bound_value(mdp, f"{title}: {side}", v, getattr(v, side), s, view, before)
         low, width = mdp.interval(v, view, before, s)

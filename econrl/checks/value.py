@@ -72,7 +72,8 @@ def check_closed_forms(trial: Trial) -> list[str]:
 def check_steady_state(trial: Trial) -> list[str]:
     """States and actions by name; the transition at mean shocks stays there, within the bounds.
 
-    Where there are Markov chains or a horizon nothing stands still, and only names and shapes are checked.
+    Where there are Markov chains, discrete states or a horizon nothing stands still, and only names and shapes are
+    checked.
     """
     mdp, title = trial.mdp, f"{trial.name}.steady_state"
     given = attempt(title, [mdp.model.steady_state], mdp.model.steady_state)
@@ -88,7 +89,7 @@ def check_steady_state(trial: Trial) -> list[str]:
         if slot.name not in given:
             raise SpecError(f"{title} does not give '{slot.name}'; it must give every state and action")
         values[slot.name] = fitted(title, slot, given[slot.name], ())
-    if mdp.chains or mdp.horizon is not None:
+    if mdp.finite or mdp.horizon is not None:
         return []
     s, a = flatten(mdp.state_slots, values), flatten(mdp.action_slots, values)
     warnings = []
@@ -108,7 +109,7 @@ def check_steady_state(trial: Trial) -> list[str]:
 
 
 def check_initial(trial: Trial, n: int = 7) -> list[str]:
-    """Initial states: known names, n values or one for all, whole numbers for the index of a Markov chain."""
+    """Initial states: known names, n values or one for all, whole numbers for Markov chains and discrete states."""
     mdp, title = trial.mdp, f"{trial.name}.initial"
     generator = torch.Generator().manual_seed(0)
     given = attempt(title, [mdp.model.initial], lambda: mdp.model.initial(n, generator))

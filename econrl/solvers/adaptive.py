@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -118,7 +117,7 @@ class Adaptive(Method):
 
     def check_memory(self, mdp: MDP, points: int) -> None:
         """Raise SolveError, before anything is allocated, where the grid would not fit."""
-        layers = math.prod(len(P) for P in mdp.matrices)
+        layers = mdp.layers
         needed = 8.0 * points**2 * (3 + layers**2)
         size = f"{points:,} points in {len(mdp.continuous)} dimensions"
         advice = "Reduce `level` or `max_points`, or raise `refine` or `memory_limit`"
@@ -143,7 +142,7 @@ class Refinement:
     """Tasmanian's grid: a set of points of [-1, 1]^d, to which others are added where surpluses are large."""
 
     def __init__(self, mdp: MDP, level: int):
-        self.outputs = mdp.A * math.prod(len(P) for P in mdp.matrices)
+        self.outputs = mdp.A * mdp.layers
         self.grid = tasmanian().makeLocalPolynomialGrid(len(mdp.continuous), self.outputs, level - 1, 1, "localp")
 
     @property

@@ -14,14 +14,16 @@ from econrl.solvers.ddpg import DDPG
 from econrl.solvers.egm import EGM
 from econrl.solvers.newton import EXACT, START_SHARE, START_STEPS, Newton
 from econrl.solvers.perturbation import Perturbation
+from econrl.solvers.vi import VI
 
 GOOD_START = 0.01  # held-out error of a perturbation from which the polish can begin
 
 
 @dataclass(frozen=True)
 class Auto(Method):
-    """The endogenous grid method where it applies: it needs no more than seconds. Else perturbation where there is a
-    steady state, or a short actor-critic run; then Gauss-Newton, and the value.
+    """The endogenous grid method where it applies: it needs no more than seconds. Value iteration where there are
+    discrete choices. Else perturbation where there is a steady state, or a short actor-critic run; then Gauss-Newton,
+    and the value.
 
     Where the polish does not improve on a perturbation, the actor-critic runs after all, and the polish again from
     there. A stage that does not apply or does not help leaves a message; what comes back is the stage with the lowest
@@ -30,6 +32,7 @@ class Auto(Method):
 
     name: ClassVar[str] = "auto"
     warm: ClassVar[bool] = True
+    choices: ClassVar[bool] = True
 
     hidden: tuple[int, ...] = Newton.hidden
     """Widths of the hidden layers of the polished policy and value."""
@@ -43,6 +46,9 @@ class Auto(Method):
     def run(self, mdp: MDP, task: Task) -> Result:
         """Raises SolveError where no stage gave a policy."""
         climb = Climb(task)
+        if mdp.choices:
+            climb.stage(VI(), task.steps)
+            return climb.result()
         egm, perturbation, newton = EGM(), Perturbation(), Newton(hidden=self.hidden, nodes=self.nodes)
         if task.warm_start is None and egm.refuse(mdp) is None:
             climb.stage(egm)
@@ -98,7 +104,7 @@ class Climb:
             self.over = True
             return False
         self.log += [{**row, "stage": method.name} for row in result.log]
-        if method.name == Newton.name:
+        if method.name in (Newton.name, VI.name):
             self.steps = result.steps  # those that `steps` asks for
         error = min(row["error"] for row in result.log)
         # A polish measures its start anew, and tolerates that paths leave the domain as often as they did there.
@@ -117,7 +123,9 @@ class Climb:
         """The best stage's policy and value."""
         if self.best is None:
             raise SolveError("no stage gave a policy: " + "; ".join(self.messages))
-        converged = self.error <= max(EXACT, self.task.tol or 0.0) or (self.by == EGM.name and self.best.converged)
+        converged = self.error <= max(EXACT, self.task.tol or 0.0) or (
+            self.by in (EGM.name, VI.name) and self.best.converged
+        )
         message = "; ".join([f"the policy is that of {self.by}", *self.messages])
         return dataclasses.replace(
             self.best, log=self.log, steps=self.steps, converged=converged, message=message, planned_steps=None

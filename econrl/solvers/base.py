@@ -43,6 +43,10 @@ class Task:
         return torch.Generator(device or self.device).manual_seed(self.seed)
 
 
+class OutOfTime(Exception):
+    """The time limit passed in the middle of a step."""
+
+
 @dataclass
 class Result:
     """What a method hands back: the best policy it saw on held-out points, its value, and how it went."""
@@ -122,10 +126,18 @@ class Method:
     dtype: ClassVar[torch.dtype] = torch.float64
     threads: ClassVar[int] = 1  # small networks and grids: a second thread costs more than it brings
     warm: ClassVar[bool] = False  # whether it can begin from a solution
+    choices: ClassVar[bool] = False  # whether it can treat discrete choices
     nodes: int  # quadrature nodes a shock, a setting of every method
 
+    def why_not(self, mdp: MDP) -> str | None:
+        """Why this method cannot solve this model, or None."""
+        if mdp.choices and not self.choices:
+            names = ", ".join(f"'{mdp.action_slot(column).name}'" for column, _ in mdp.choices)
+            return f"it takes continuous actions alone, and {names} is a discrete choice"
+        return self.refuse(mdp)
+
     def refuse(self, mdp: MDP) -> str | None:
-        """Why this method cannot treat this model, or None."""
+        """What a method has against a model, but for choices where it takes none; or None."""
         return None
 
     def run(self, mdp: MDP, task: Task) -> Result:

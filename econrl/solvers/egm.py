@@ -202,7 +202,7 @@ class EndogenousPolicy(StateFunction):
         self.description["exogenous"] = exogenous
         self.kept, self.low, self.high = kept, low, high
         self.z_columns = [column for column in mdp.continuous if column != x]
-        self.layers, self.exogenous = math.prod(len(P) for P in mdp.matrices), exogenous
+        self.layers, self.exogenous = mdp.layers, exogenous
         self.each = exogenous ** len(self.z_columns)  # rows of a layer
         shape = ((mdp.horizon or 1) * self.layers * self.each, points)
         for name in ("M", "c", "slope"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,23 +57,26 @@ class Evaluation:
         return v + torch.as_tensor(correction).to(v)
 
 
-def evaluation(name: str, mdp: MDP, value: GridValue, s: Tensor, a: Tensor, chunk: int) -> Evaluation:
-    """The equation of the policy with actions a (N, A) at the grid's states s (N, S), `chunk` states at a time.
+def evaluation(name: str, policy: Sequence[tuple[MDP, Tensor]], value: GridValue, s: Tensor, chunk: int) -> Evaluation:
+    """The equation of a policy at the grid's states s (N, S), `chunk` states at a time. The policy is its actions
+    (N, A) with the problem that they solve: one for each option, where there are choices. Tomorrow the best is taken.
 
     Raises SolveError, in the name of a method, where the model gives no finite numbers.
     """
     rewards: list[Tensor] = []
 
     def parts() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for s_part, a_part in zip(s.split(chunk), a.split(chunk), strict=True):
-            s_, a_ = s_part.unsqueeze(-2), a_part.unsqueeze(-2)
-            reached, reward = mdp.transition(s_, a_, mdp.nodes), mdp.reward(s_part, a_part)
-            factor = mdp.weights(s_part) * mdp.discount(s_, a_, mdp.nodes)
-            finite = reward.isfinite() & (reached.isfinite().all(dim=-1) & factor.isfinite()).all(dim=-1)
-            if not finite.all():
-                raise SolveError(explain(name, mdp, s_part[~finite][:1], a_part[~finite][:1]))
-            rewards.append(reward)
-            yield reached[..., mdp.continuous], value.layer(reached), factor.expand(reached.shape[:-1])
+        for mdp, a in policy:
+            for s_part, a_part in zip(s.split(chunk), a.split(chunk), strict=True):
+                s_, a_ = s_part.unsqueeze(-2), a_part.unsqueeze(-2)
+                reached, reward = mdp.transition(s_, a_, mdp.nodes), mdp.reward(s_part, a_part)
+                factor = mdp.weights(s_part) * mdp.discount(s_, a_, mdp.nodes)
+                finite = reward.isfinite() & (reached.isfinite().all(dim=-1) & factor.isfinite()).all(dim=-1)
+                if not finite.all():
+                    raise SolveError(explain(name, mdp, s_part[~finite][:1], a_part[~finite][:1]))
+                rewards.append(reward)
+                reached = reached.expand(len(s_part), factor.shape[-1], mdp.S)
+                yield reached[..., mdp.continuous], value.layer(reached), factor.expand(reached.shape[:-1])
 
     future = value.grid.expectation(parts(), value.layers)
     return Evaluation(torch.cat(rewards), lambda v: value.grid.fit(v.view(1, value.layers, -1)), future)
@@ -84,7 +87,7 @@ def evaluate(name: str, mdp: MDP, value: GridValue, policy: Function, steps: int
     """Put the value of a policy on a grid: by at most `steps` steps of GMRES, or, in a life cycle, backwards."""
     if mdp.horizon is None:
         s = value.states()
-        equation = evaluation(name, mdp, value, s, policy(s), chunk)
+        equation = evaluation(name, [(mdp, policy(s))], value, s, chunk)
         value.fit(equation.solve(torch.zeros_like(s[:, 0]), steps).unsqueeze(-1))
         return
     for t in reversed(range(mdp.horizon)):

@@ -27,6 +27,8 @@ ROUNDING = 1e-13  # gains below this share of Q cannot be told from rounding
 
 def candidates(A: int, count: int = 32) -> Tensor:
     """Starting points u (K, A): shares spread evenly by a Sobol sequence, their centre, and each bound."""
+    if A == 0:
+        return torch.zeros(1, 0, dtype=torch.float64)
     shares = torch.quasirandom.SobolEngine(A).draw(count + 1, dtype=torch.float64)[1:]
     bounds = LIMIT * torch.cat([torch.eye(A, dtype=torch.float64), -torch.eye(A, dtype=torch.float64)])
     return torch.cat([torch.zeros(1, A, dtype=torch.float64), shares.logit(), bounds])
@@ -57,6 +59,8 @@ def newton(
 ) -> tuple[Tensor, Tensor]:
     """The maximiser (B, A) and maximum (B,) from u, whose value is Q(s, u); never worse than u, up to rounding."""
     u, value = u.clone(), value.clone()
+    if u.shape[-1] == 0:
+        return u, value
     open_rows = value.isfinite().nonzero().flatten()
     typical = value[open_rows].abs().mean()
     for _ in range(iterations):

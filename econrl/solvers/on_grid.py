@@ -69,13 +69,13 @@ class OnTensorGrid(Method):
             return [int(n) for n in each(self, "points", self.points, d)]
         fewest, taps = FEWEST[self.interpolation], len(BASIS[self.interpolation])
         total = min(self.most_points, DEFAULT_WORK / (len(mdp.nodes) * taps**d))
-        each_layer = total / math.prod(len(P) for P in mdp.matrices)
+        each_layer = total / mdp.layers
         return [min(max(int(each_layer ** (1 / max(d, 1)) + 1e-9), fewest), MOST_ON_A_LINE)] * d
 
     def check_memory(self, mdp: MDP) -> None:
         """Raise SolveError, before anything is allocated, where the grid would not fit."""
         points = self.points_of(mdp)
-        states = math.prod(points) * math.prod(len(P) for P in mdp.matrices)
+        states = math.prod(points) * mdp.layers
         size = f"{states:,} grid points ({' x '.join(map(str, points))}) and {len(mdp.nodes):,} shock nodes"
         advice = "Reduce `points` (or `nodes`, or the number of states), raise `memory_limit`, or take another method"
         require_memory(self.name, mdp, self.memory(mdp, points), size, advice, self.memory_limit)
@@ -83,7 +83,7 @@ class OnTensorGrid(Method):
     def memory(self, mdp: MDP, points: Sequence[int]) -> float:
         """Bytes needed at the peak, predicted."""
         taps, d = len(BASIS.get(self.interpolation, BASIS["cubic"])), len(points)
-        layers = math.prod(len(P) for P in mdp.matrices)
+        layers = mdp.layers
         states, queries = layers * math.prod(points), layers * math.prod(points) * len(mdp.nodes)
         functions = 3 * (mdp.horizon or 1) * layers * math.prod(n + taps - 2 for n in points) * (1 + mdp.A)
         vectors = states * (4 * mdp.S + 8 * mdp.A + 8)

@@ -50,7 +50,7 @@ class Perturbation(Method):
         """There must be a steady state to expand around."""
         if mdp.horizon is not None:
             return "a life cycle has no steady state"
-        if mdp.chains:
+        if mdp.finite:
             return "a Markov chain jumps between its values, and has no derivative"
         return None
 

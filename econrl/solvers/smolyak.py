@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -77,7 +76,7 @@ class Smolyak(Method):
 
     def check_memory(self, mdp: MDP) -> None:
         """Raise SolveError, before anything is allocated, where the grid would not fit."""
-        points, layers = count_points(self.levels_of(mdp)), math.prod(len(P) for P in mdp.matrices)
+        points, layers = count_points(self.levels_of(mdp)), mdp.layers
         functions = 4 * (mdp.horizon or 1) * layers * points * (1 + mdp.A)
         needed = 8.0 * (points**2 * (3 + layers**2) + functions + layers * points * self.howard)
         level, d = max(self.levels_of(mdp), default=0), len(mdp.continuous)
@@ -106,9 +105,9 @@ class Smolyak(Method):
         if not structure.exists:
             if task.warm_start is not None:
                 raise MethodError("smolyak takes no warm_start where the model has no Euler equation")
-            first = vi.Iteration(self, mdp, coarse)
+            first = vi.Iteration(self, mdp, coarse, task)
             first.sketch()
-            by_value = vi.Iteration(self, mdp, fitted(mdp, first.policy, wide, self.margin, False))
+            by_value = vi.Iteration(self, mdp, fitted(mdp, first.policy, wide, self.margin, False), task)
             if mdp.horizon is None:
                 return vi.iterate(self, by_value, task, tracker)
             return vi.recurse(by_value, task, tracker)

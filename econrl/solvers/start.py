@@ -30,7 +30,8 @@ class Start:
 def find_start(mdp: MDP, generator: torch.Generator) -> Start:
     """Search constant u by the cross-entropy method (Rubinstein 1999) on common states and shocks.
 
-    All parts of an action begin alike; those of exchangeable members stay so.
+    All parts of an action begin alike; those of exchangeable members stay so. Of a choice, each option is tried as
+    often.
     """
     s = mdp.sample_box(PATHS, generator)
     seed = int(torch.randint(2**31, (1,), generator=generator, device=mdp.device))
@@ -38,7 +39,7 @@ def find_start(mdp: MDP, generator: torch.Generator) -> Start:
     for search in range(ROUNDS):
         z = torch.randn(CANDIDATES, mdp.A, generator=generator, dtype=mdp.dtype, device=mdp.device)
         z[0] = 0  # the mean itself is a candidate
-        u = mean + spread * alike(mdp, z, every=search == 0)
+        u = mdp.sample_options(mean + spread * alike(mdp, z, every=search == 0), generator)
         reward = lifetime_reward(mdp, u, s, torch.Generator(mdp.device).manual_seed(seed))
         ranking = reward.mean(dim=-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         elite = u[ranking.topk(ELITE).indices]

@@ -18,8 +18,8 @@ from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.multipliers import priced_forms
 from econrl.simulate import ergodic_states
-from econrl.solvers.base import Result, Task, Tracker, require
-from econrl.solvers.collocation import Collocation, OutOfTime
+from econrl.solvers.base import OutOfTime, Result, Task, Tracker, require
+from econrl.solvers.collocation import Collocation
 from econrl.solvers.evaluation import evaluate
 from econrl.solvers.fit_grid import coarse_points, fitted
 from econrl.solvers.newton import KINKED, coarsest
@@ -125,7 +125,7 @@ def general_forms(mdp: MDP) -> list[str]:
     """Forms in which every bound may bind."""
     return [
         BOTH if two_bounds(v) else LOW if isinstance(v, Budget) or is_bound(v.low) or is_bound(v.high) else FREE
-        for v in mdp.action_variables
+        for v, _ in mdp.continuous_actions
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -15,7 +16,7 @@ from econrl.bellman import lookahead
 from econrl.errors import SolveError
 from econrl.grids import GridPolicy, GridValue
 from econrl.mdp import MDP
-from econrl.solvers.base import Result, Task, Tracker, require
+from econrl.solvers.base import OutOfTime, Result, Task, Tracker, require
 from econrl.solvers.evaluation import Evaluation, evaluation, explain
 from econrl.solvers.fit_grid import coarse_points, fitted
 from econrl.solvers.maximise import best_candidate, better, candidates, evaluate, newton
@@ -34,13 +35,15 @@ class VI(OnTensorGrid):
         evaluate  V(s) = r(s, pi(s)) + E[beta V(f(s, pi(s), e))]       a linear system in V at the grid points, by GMRES
 
     between which V is interpolated. It stops when neither V nor the policy changes. A life cycle is solved backwards
-    from its last period, one improvement a period.
+    from its last period, one improvement a period. Where there are discrete choices, each option has a value of its
+    own, and V is the largest (see `grids.py`).
 
     Source: Howard (1960), "Dynamic Programming and Markov Processes"; Rust (1996), "Numerical dynamic programming in
     economics", Handbook of Computational Economics 1; Judd (1998), "Numerical Methods in Economics", chapter 12.
     """
 
     name: ClassVar[str] = "vi"
+    choices: ClassVar[bool] = True
 
     howard: int = 200
     """Steps of GMRES at most in each policy evaluation; 0 is plain value iteration."""
@@ -60,10 +63,10 @@ class VI(OnTensorGrid):
         self.check_memory(mdp)
         description = self.describe_grid(mdp)
         if self.margin > 0 or self.spacing is None:
-            coarse = Iteration(self, mdp, {**description, "points": coarse_points(description)})
+            coarse = Iteration(self, mdp, {**description, "points": coarse_points(description)}, task)
             coarse.sketch()
             description = fitted(mdp, coarse.policy, description, self.margin, self.spacing is None)
-        iteration = Iteration(self, mdp, description)
+        iteration = Iteration(self, mdp, description, task)
         tracker = Tracker(task, HeldOut(task.model, mdp.device))
         if mdp.horizon is None:
             return iterate(self, iteration, task, tracker)
@@ -90,42 +93,59 @@ class Iterated(Protocol):
 
 
 class Iteration:
-    """The grid, the functions on it, and the two steps of the iteration."""
+    """The grid, the functions on it, and the two steps of the iteration.
 
-    def __init__(self, method: Iterated, mdp: MDP, description: dict[str, Any]):
-        self.method, self.mdp = method, mdp
+    s (N, S) are the grid's states; u (D N, A) and v (D N,) the maximisers and maxima at them for each of the D options,
+    one where there is no choice.
+    """
+
+    def __init__(self, method: Iterated, mdp: MDP, description: dict[str, Any], task: Task):
+        self.method, self.mdp, self.task = method, mdp, task
         self.value, self.policy = GridValue(mdp, **description), GridPolicy(mdp, **description)
-        self.starts = candidates(mdp.A).to(mdp.device, mdp.dtype)
-        self.chunk = max(CHUNK.get(mdp.device.type, CHUNK["cpu"]) // (len(mdp.nodes) * self.value.grid.terms), 1)
+        self.given = [mdp.given(option) for option in mdp.options]
+        self.starts = candidates(len(mdp.free)).to(mdp.device, mdp.dtype)
+        each = len(mdp.nodes) * self.value.grid.terms
+        self.chunk = max(CHUNK.get(mdp.device.type, CHUNK["cpu"]) // each, 1)
 
     def begin(self) -> None:
         """Start from the value of the policy that keeps the state where it is, as near as may be."""
         self.s = self.value.states()
         u = []
-        for part in self.s.split(self.chunk):
-            start, nearness = best_candidate(self.staying, part, self.starts, FIRST_LIMIT)
-            u.append(newton(self.staying, part, start, nearness, limit=FIRST_LIMIT)[0])
+        for mdp in self.given:
+            stay = partial(staying, mdp)
+            for part in self.s.split(self.chunk):
+                self.look_at_the_clock()
+                start, nearness = best_candidate(stay, part, self.starts, FIRST_LIMIT)
+                u.append(newton(stay, part, start, nearness, limit=FIRST_LIMIT)[0])
         self.u = torch.cat(u)
-        self.v = self.evaluation(self.s, self.u).solve(torch.zeros_like(self.s[:, 0]), max(self.method.howard, 50))
+        self.v = self.evaluation(self.s, self.u).solve(self.u.new_zeros(len(self.u)), max(self.method.howard, 50))
         self.store()
 
     def sketch(self) -> None:
-        """A few steps: enough for a policy that tells how far the states reach."""
-        if self.mdp.horizon is None:
-            self.begin()
-            for step in range(SKETCH_STEPS):
-                self.step(scan=step == 0)
-        else:
-            for t in reversed(range(self.mdp.horizon)):
-                self.step_back(t)
+        """A few steps: enough for a policy that tells how far the states reach. Raises SolveError if there is no time
+        for them."""
+        try:
+            if self.mdp.horizon is None:
+                self.begin()
+                for step in range(SKETCH_STEPS):
+                    self.step(scan=step == 0)
+            else:
+                for t in reversed(range(self.mdp.horizon)):
+                    self.step_back(t)
+        except OutOfTime:
+            raise SolveError(
+                f"{self.method.name}: the time limit was over before a first policy was found on a coarse grid; give "
+                "more time, or take a method that needs less for a model of this size"
+            ) from None
 
     def step(self, scan: bool) -> float:
         """Improve and evaluate once; the change of V (relative to max |V|) or of the policy (in shares), if larger."""
         u, v = self.improve(self.s, self.u, scan)
         if self.method.howard > 0:
+            self.value.fit(v.unsqueeze(-1))  # the options to be taken tomorrow
             v = self.evaluation(self.s, u).solve(v, self.method.howard)
         by_value = (v - self.v).abs().max() / v.abs().max().clamp(min=1e-300)
-        by_policy = (self.mdp.squash(u) - self.mdp.squash(self.u)).abs().max()
+        by_policy = (self.shares(u) - self.shares(self.u)).abs().sum(dim=-1).max()
         self.u, self.v = u, v
         self.store()
         return float(torch.maximum(by_value, by_policy))
@@ -140,46 +160,64 @@ class Iteration:
     def store(self, period: int = 0) -> None:
         """Put the values and the shares at the grid's points into the two functions."""
         if not self.v.isfinite().all():
-            raise SolveError(self.explain(self.s[~self.v.isfinite()][:1]))
-        self.value.fit(self.v.unsqueeze(-1), period)
-        self.policy.fit(self.mdp.squash(self.u), period)
+            option, row = divmod(int((~self.v.isfinite()).int().argmax()), len(self.s))
+            raise SolveError(self.explain(self.given[option], self.s[row : row + 1]))
+        v = self.v.unsqueeze(-1)
+        self.value.fit(v, period)
+        self.policy.fit(
+            torch.cat([self.shares(self.u), v], dim=-1) if self.mdp.choices else self.shares(self.u), period
+        )
 
-    def Q(self, s: Tensor, u: Tensor) -> Tensor:
-        """r(s, a) + E[beta V(s')] at a = act(s, u)."""
-        return lookahead(self.mdp, self.value, s, self.mdp.act(s, u))
+    def shares(self, u: Tensor) -> Tensor:
+        return self.given[0].squash(u)
 
-    def staying(self, s: Tensor, u: Tensor) -> Tensor:
-        """Minus the mean squared distance that the state moves, in units of the domain."""
-        mdp, a = self.mdp, self.mdp.act(s, u)
-        moved = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes) - s.unsqueeze(-2)
-        moved = (moved / (mdp.high - mdp.low).clamp(min=1e-300))[..., mdp.continuous]
-        distance = (mdp.weights(s) * moved.square().sum(dim=-1)).sum(dim=-1)
-        return torch.where(mdp.reward(s, a).isfinite(), -distance, -torch.inf)
+    def Q(self, mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
+        """r(s, a) + E[beta V(s')] at a = act(s, u), in the problem that is left once the choices are made."""
+        return lookahead(mdp, self.value, s, mdp.act(s, u))
 
     def improve(self, s: Tensor, u: Tensor | None, scan: bool) -> tuple[Tensor, Tensor]:
-        """Maximisers u (N, A) and maxima (N,), from a former u where given and, with `scan`, from all candidates."""
+        """Maximisers u (D N, A) and maxima (D N,), from a former u where given and, with `scan`, from all candidates.
+        Raises OutOfTime between two batches of states."""
         found, values = [], []
-        for start in range(0, len(s), self.chunk):
-            rows = slice(start, start + self.chunk)
-            part = s[rows]
-            best, value = best_candidate(self.Q, part, self.starts if scan else self.starts[:0])
-            if u is not None:
-                best, value = better(u[rows], evaluate(self.Q, part, u[rows]), best, value)
-            if not value.isfinite().all():
-                raise SolveError(self.explain(part[~value.isfinite()][:1]))
-            best, value = newton(self.Q, part, best, value)
-            found.append(best)
-            values.append(value)
+        for option, mdp in enumerate(self.given):
+            Q = partial(self.Q, mdp)
+            for start in range(0, len(s), self.chunk):
+                self.look_at_the_clock()
+                part = s[start : start + self.chunk]
+                best, value = best_candidate(Q, part, self.starts if scan else self.starts[:0])
+                if u is not None:
+                    former = u[option * len(s) + start :][: len(part)]
+                    best, value = better(former, evaluate(Q, part, former), best, value)
+                if not value.isfinite().all():
+                    raise SolveError(self.explain(mdp, part[~value.isfinite()][:1]))
+                best, value = newton(Q, part, best, value)
+                found.append(best)
+                values.append(value)
         return torch.cat(found), torch.cat(values)
 
-    def explain(self, s: Tensor) -> str:
+    def look_at_the_clock(self) -> None:
+        if self.task.remaining() <= 0:
+            raise OutOfTime
+
+    def explain(self, mdp: MDP, s: Tensor) -> str:
         """Why there is no finite value at the state s (1, S), whatever the action."""
         s = s.expand(len(self.starts), -1)
-        return explain(self.method.name, self.mdp, s, self.mdp.act(s, self.starts))
+        return explain(self.method.name, mdp, s, mdp.act(s, self.starts))
 
     def evaluation(self, s: Tensor, u: Tensor) -> Evaluation:
-        """The linear equation of the policy u (N, A)."""
-        return evaluation(self.method.name, self.mdp, self.value, s, self.mdp.act(s, u), self.chunk)
+        """The linear equation of the policy u (D N, A)."""
+        by_option = u.unflatten(0, (len(self.given), len(s)))
+        policy = [(mdp, mdp.act(s, u)) for mdp, u in zip(self.given, by_option, strict=True)]
+        return evaluation(self.method.name, policy, self.value, s, self.chunk)
+
+
+def staying(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
+    """Minus the mean squared distance that the state moves, in units of the domain."""
+    a = mdp.act(s, u)
+    moved = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes) - s.unsqueeze(-2)
+    moved = (moved / (mdp.high - mdp.low).clamp(min=1e-300))[..., mdp.continuous]
+    distance = (mdp.weights(s) * moved.square().sum(dim=-1)).sum(dim=-1)
+    return torch.where(mdp.reward(s, a).isfinite(), -distance, -torch.inf)
 
 
 class Convergence:
@@ -204,7 +242,7 @@ class Convergence:
         return bool(self.message)
 
     def out_of_time(self, step: int, next_takes: float) -> bool:
-        if self.task.remaining() < next_takes:
+        if self.task.remaining() <= next_takes:
             self.message = f"stopped by the time limit after {step} iterations, at a change of {self.change:.1e}"
         return bool(self.message)
 
@@ -228,6 +266,8 @@ def iterate(method: Iterated, it: Iteration, task: Task, tracker: Tracker) -> Re
                 break
             if ends or state.out_of_time(step, time.perf_counter() - began):
                 break
+    except OutOfTime:
+        state.out_of_time(step, 0.0)
     except KeyboardInterrupt:
         state.message = f"interrupted after {step} iterations"
     if (state.converged or state.since >= PATIENCE) and it.evaluation(it.s, it.u).grows():
@@ -250,6 +290,8 @@ def recurse(it: Iteration, task: Task, tracker: Tracker) -> Result:
                 break
             it.step_back(t)
             done, slowest = done + 1, max(slowest, time.perf_counter() - began)
+    except OutOfTime:
+        message = f"stopped by the time limit with {horizon - done} of {horizon} periods to go"
     except KeyboardInterrupt:
         message = f"interrupted with {horizon - done} of {horizon} periods to go"
     if done > 0:
