@@ -23,7 +23,7 @@ from econrl import (
 from econrl.bellman import bellman_residual
 from econrl.checks import check
 from econrl.mdp import MDP
-from econrl.models import IRBC, BrockMirman, BufferStock, LifeCycle, Portfolio, StochasticGrowth
+from econrl.models import IRBC, BrockMirman, BufferStock, LifeCycle, Portfolio, Retirement, StochasticGrowth
 from econrl.networks import ValueNetwork
 from econrl.over import Family
 from econrl.scaled import ScaledFamily, scaled, unscaled
@@ -128,6 +128,7 @@ def test_at_each_parameter_the_family_is_its_member(model, over):
 def test_the_checks_pass_on_every_way_a_parameter_can_enter():
     assert check(Family(one=Saver(), over=SAVER)) == []
     assert check(Family(one=StochasticGrowth(), over=GROWTH)) == []
+    assert check(Family(one=Retirement(horizon=3), over={"gamma": (1.0, 3.0)})) == []  # with a choice
 
 
 def test_the_domain_holds_those_of_all_members():
