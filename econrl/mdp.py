@@ -24,7 +24,19 @@ from econrl.feasible import FeasibleSet
 from econrl.groups import groups_of
 from econrl.model import Model
 from econrl.shocks import product
-from econrl.variables import AnyState, Choice, Decision, DiscreteState, MarkovChain, Slot, State, View, flatten, slots
+from econrl.variables import (
+    AnyState,
+    Choice,
+    Decision,
+    DiscreteState,
+    MarkovChain,
+    Parameter,
+    Slot,
+    State,
+    View,
+    flatten,
+    slots,
+)
 from econrl.variables import is_bound as is_bound  # for econrl.euler and econrl.solvers.polish
 
 
@@ -66,8 +78,10 @@ class MDP(FeasibleSet):
         """The column of each Markov chain and discrete state, and how many values it has."""
         self.next_chains = self.shock_slots[len(self.shock_variables) :]
         self.continuous = [c for c in range(self.S - len(calendar)) if c not in [column for column, _ in self.finite]]
+        self.parameters = [slot.start for v, slot in laid if isinstance(v, Parameter)]
         # Positive states whose domain spans more than a factor of two, as wealth does, are best measured in logarithms.
-        self.logarithmic = [c for c in self.continuous if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
+        moving = [c for c in self.continuous if c not in self.parameters]
+        self.logarithmic = [c for c in moving if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
         self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
         self.nodes, self._shock_weights = self._rule()
