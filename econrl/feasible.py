@@ -56,11 +56,14 @@ class FeasibleSet:
         return joined(slopes, u)
 
     def log_squash_volume(self, u: Tensor) -> Tensor:
-        """log |det dy/du| of `squash`, (...): what a log-density of u (..., A) loses on its way to the shares."""
+        """log |det dy/du| of `squash`, (...): what a log-density of u (..., A) loses on its way to the shares;
+        nothing for a choice."""
         parts = []
         for v, part in self._parts(u):
             if isinstance(v, Budget):  # the product of all shares, that of the rest among them
                 parts.append(torch.cat([part, torch.zeros_like(part[..., :1])], dim=-1).log_softmax(dim=-1))
+            elif isinstance(v, Choice):
+                parts.append(torch.zeros_like(part))
             elif is_bound(v.low) and is_bound(v.high):
                 parts.append(F.logsigmoid(part) + F.logsigmoid(-part))
             elif is_bound(v.low) or is_bound(v.high):

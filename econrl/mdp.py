@@ -71,6 +71,7 @@ class MDP(FeasibleSet):
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
         self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
         self.nodes, self._shock_weights = self._rule()
+        self._widened: dict[float, tuple[Tensor, Tensor]] = {}  # the domain, by margin
 
         decided = zip(self.action_variables, self.action_slots, strict=True)
         self.choices = [(slot.start, v.n) for v, slot in decided if isinstance(v, Choice)]
@@ -231,13 +232,16 @@ class MDP(FeasibleSet):
     def inside(self, s: Tensor, margin: float = 0.0) -> Tensor:
         """Whether the continuous states lie in the domain, widened on each side by a share `margin` of its width, in
         logarithms for the states of `logarithmic`."""
-        room = margin * (self.high - self.low)
-        low, high = self.low - room, self.high + room
-        factor = (self.high[self.logarithmic] / self.low[self.logarithmic]) ** margin
-        low[self.logarithmic] = self.low[self.logarithmic] / factor
-        high[self.logarithmic] = self.high[self.logarithmic] * factor
-        c = self.continuous
-        return ((s[..., c] >= low[c]) & (s[..., c] <= high[c])).all(dim=-1)
+        if margin not in self._widened:
+            room = margin * (self.high - self.low)
+            low, high = self.low - room, self.high + room
+            factor = (self.high[self.logarithmic] / self.low[self.logarithmic]) ** margin
+            low[self.logarithmic] = self.low[self.logarithmic] / factor
+            high[self.logarithmic] = self.high[self.logarithmic] * factor
+            self._widened[margin] = low[self.continuous], high[self.continuous]
+        low, high = self._widened[margin]
+        s = s[..., self.continuous]
+        return ((s >= low) & (s <= high)).all(dim=-1)
 
 
 def held_size(v: Any) -> int | None:

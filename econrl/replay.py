@@ -136,7 +136,7 @@ class PrioritisedReplay(Replay):
 
     def correct(self, at: Tensor, errors: Tensor) -> None:
         """Hear the critic's errors (n,) on the transitions at these places."""
-        p = (errors.detach().abs().to(self.priority) + SMALLEST) ** self.omega
+        p = (errors.detach().abs().to(self.priority) + FLOOR) ** self.omega
         self.priority[at] = p
         self.largest = torch.maximum(self.largest, p.max())
 
@@ -150,4 +150,4 @@ class PrioritisedReplay(Replay):
         self.largest = largest.to(self.largest)
 
 
-SMALLEST = 1e-6  # error, so that a transition without any is seen again
+FLOOR = 1e-6  # error, so that a transition without any is seen again

@@ -48,7 +48,7 @@ class ActionDistribution:
 
     def log_prob(self, u: Tensor) -> Tensor:
         """log-density (...) of the shares squash(u), plus the log-probability of the choices in u (..., A)."""
-        z = (u[..., continuous_columns(self.mdp)] - self.mean) / self.log_std.exp()
+        z = (u[..., self.mdp.free] - self.mean) / self.log_std.exp()
         gaussian = -(z.square() / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(dim=-1)
         total = gaussian - self.mdp.log_squash_volume(u)
         for (column, _), x in zip(self.mdp.choices, self.logits, strict=True):
@@ -80,16 +80,10 @@ class ActionDistribution:
         if not chosen:
             return continuous
         u = continuous.new_zeros(*chosen[0].shape, self.mdp.A)
-        u[..., continuous_columns(self.mdp)] = continuous
+        u[..., self.mdp.free] = continuous
         for (column, _), index in zip(self.mdp.choices, chosen, strict=True):
             u[..., column] = index.to(u.dtype)
         return u
-
-
-def continuous_columns(mdp: MDP) -> list[int]:
-    """The columns of u that are no choice."""
-    chosen = {column for column, _ in mdp.choices}
-    return [column for column in range(mdp.A) if column not in chosen]
 
 
 def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
@@ -111,8 +105,7 @@ class StochasticPolicy(StateFunction):
         super().__init__(mdp)
         self.hidden, self.state_dependent = list(hidden), state_dependent
         self.features = Features(mdp)
-        free = continuous_columns(mdp)
-        self.sizes = [len(free)] * (1 + state_dependent) + [n for _, n in mdp.choices]
+        self.sizes = [len(mdp.free)] * (1 + state_dependent) + [n for _, n in mdp.choices]
         self.body = (
             MLP(self.features.size, hidden, sum(self.sizes))
             if mdp.choices
@@ -123,14 +116,14 @@ class StochasticPolicy(StateFunction):
         columns = torch.arange(mdp.A, device=mdp.device)
         for group in mdp.groups:  # members are exchangeable: what would tell them apart is read from the first
             columns[group.actions] = group.actions[:1]
-        self.register_buffer("like", columns[free], persistent=False)
+        self.register_buffer("like", columns[mdp.free], persistent=False)
 
     def describe(self) -> dict[str, Any]:
         return {"hidden": self.hidden, "state_dependent": self.state_dependent}
 
     def start_at(self, u: Tensor, std: float) -> None:
         """Begin close to the constant u (A,), with this std; choices begin near equal odds."""
-        mean = u[continuous_columns(self.mdp)]
+        mean = u[self.mdp.free]
         log_std = torch.full_like(mean, math.log(std))
         odds = u.new_zeros(sum(n for _, n in self.mdp.choices))
         if self.state_dependent:

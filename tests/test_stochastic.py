@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from test_choices import Mixed
 from test_variables import Everything
 
 from econrl import Action, Budget, Model, State
 from econrl.functions import restore
 from econrl.mdp import MDP
-from econrl.models import IRBC, BrockMirman
+from econrl.models import IRBC, BrockMirman, RustBus
 from econrl.stochastic import ActionDistribution, StochasticPolicy
 
 
@@ -42,6 +43,10 @@ class OneAction(Model):
 
     def transition(self, s, a, e):
         return {"k": s.k}
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def normal(mdp, mean, std, batch=()):
@@ -95,32 +100,28 @@ def test_the_volume_is_that_of_the_jacobian_and_finite_at_the_bounds():
 
 
 def mixed(n_states=1):
-    """Two Gaussians beside two softmaxes over a model whose columns 1 and 3 were choices."""
-    mdp = MDP(IRBC(n=2))
-    assert mdp.A == 2
-    mdp.A, mdp.choices = 4, [(1, 2), (3, 3)]
-    mdp.log_squash_volume = lambda u: torch.zeros_like(u[..., 0])
-    first, second = torch.tensor([0.0, math.log(3.0)]), torch.tensor([0.0, math.log(2.0), math.log(5.0)])
-    logits = (first.double().expand(n_states, 2), second.double().expand(n_states, 3))
-    mean = torch.tensor([0.5, -1.0], dtype=torch.float64).expand(n_states, 2)
-    return ActionDistribution(mdp, mean, torch.full_like(mean, math.log(0.7)), logits)
+    """Three Gaussians in the columns 1, 3 and 4, softmaxes in the columns 0 and 2."""
+    logits = (tensor(0.0, math.log(3.0)), tensor(0.0, math.log(2.0), math.log(5.0)))
+    mean = tensor(0.5, -1.0, 0.2).expand(n_states, 3)
+    each = tuple(x.expand(n_states, -1) for x in logits)
+    return ActionDistribution(MDP(Mixed()), mean, torch.full_like(mean, math.log(0.7)), each)
 
 
 def test_choices_are_drawn_with_the_softmax_and_lie_in_their_columns():
     n = 100_000
     u = mixed(n).sample(torch.Generator().manual_seed(0))
-    assert u.shape == (n, 4)
-    frequencies = [torch.bincount(u[:, column].long(), minlength=size) / n for column, size in ((1, 2), (3, 3))]
+    assert u.shape == (n, 5)
+    frequencies = [torch.bincount(u[:, column].long(), minlength=size) / n for column, size in ((0, 2), (2, 3))]
     for seen, p in zip(frequencies, ([0.25, 0.75], [0.125, 0.25, 0.625]), strict=True):
         torch.testing.assert_close(seen, torch.tensor(p), atol=4 * 0.5 / n**0.5, rtol=0)  # four standard errors
-    torch.testing.assert_close(u[:, [0, 2]].mean(0), mixed().mean[0], atol=4 * 0.7 / n**0.5, rtol=0)
-    assert mixed().mode.tolist() == [[0.5, 1.0, -1.0, 2.0]]
+    torch.testing.assert_close(u[:, [1, 3, 4]].mean(0), mixed().mean[0], atol=4 * 0.7 / n**0.5, rtol=0)
+    assert mixed().mode.tolist() == [[1.0, 0.5, 2.0, -1.0, 0.2]]
 
 
 def test_probabilities_of_choices_multiply_the_density():
     pi = mixed()
     without = ActionDistribution(pi.mdp, pi.mean, pi.log_std, tuple(torch.zeros_like(x) for x in pi.logits))
-    u = torch.tensor([[0.1, 1.0, 0.2, 0.0]], dtype=torch.float64)
+    u = tensor(1.0, 0.1, 0.0, 0.2, 0.3)[None]
     ratio = (pi.log_prob(u) - without.log_prob(u)).exp()  # against equal odds
     assert float(ratio) == pytest.approx(0.75 * 0.125 * 2 * 3)
 
@@ -131,7 +132,8 @@ def test_entropy_and_divergence_are_the_means_of_log_densities():
     q = ActionDistribution(p.mdp, q.mean + 0.4, q.log_std + 0.3, tuple(x.flip(-1) for x in q.logits))
     u = p.sample(torch.Generator().manual_seed(1))
     log_p, log_q = p.log_prob(u), q.log_prob(u)
-    assert float(-log_p.mean()) == pytest.approx(float(p.entropy()[0]), abs=4 * float(log_p.std()) / n**0.5)
+    before = log_p + p.mdp.log_squash_volume(u)  # of u, before it is squashed
+    assert float(-before.mean()) == pytest.approx(float(p.entropy()[0]), abs=4 * float(before.std()) / n**0.5)
     apart = log_p - log_q
     assert float(apart.mean()) == pytest.approx(float(p.kl(q)[0]), abs=4 * float(apart.std()) / n**0.5)
     assert float(p.kl(p).abs().max()) < 1e-12
@@ -144,6 +146,23 @@ def test_draws_carry_the_gradient_of_mean_and_spread():
     d_mean, d_log_std = torch.autograd.grad(u.sum(), (mean, log_std))
     torch.testing.assert_close(d_mean, torch.ones_like(mean))
     torch.testing.assert_close(d_log_std, u.detach())  # mean 0, std 1: the noise itself
+
+
+@pytest.mark.parametrize("state_dependent", [False, True])
+@pytest.mark.parametrize("model", [Mixed(), RustBus()], ids=["mixed", "choice alone"])
+def test_a_policy_of_choices_begins_near_equal_odds_is_trained_and_rebuilt(model, state_dependent):
+    mdp = MDP(model)
+    policy = StochasticPolicy(mdp, (8, 8), state_dependent).double()
+    policy.start_at(torch.ones(mdp.A, dtype=torch.float64), std=0.3)
+    s = mdp.sample_box(50, torch.Generator().manual_seed(0))
+    pi = policy.distribution(s)
+    for x, (_, n) in zip(pi.logits, mdp.choices, strict=True):
+        torch.testing.assert_close(x.softmax(dim=-1), torch.full_like(x, 1 / n), atol=0.02, rtol=0)
+    u = pi.sample(torch.Generator().manual_seed(0))
+    assert mdp.feasible(s, mdp.act(s, u)).all()
+    loss = (pi.log_prob(u) + pi.entropy() + pi.kl(pi)).sum()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(loss, list(policy.parameters())))
+    assert torch.equal(policy.on(mdp)(s), policy(s))
 
 
 @pytest.mark.parametrize("state_dependent", [False, True])

@@ -43,6 +43,10 @@ class Task:
         return torch.Generator(device or self.device).manual_seed(self.seed)
 
 
+class OutOfTime(Exception):
+    """The time limit passed in the middle of a step."""
+
+
 @dataclass
 class Result:
     """What a method hands back: the best policy it saw on held-out points, its value, and how it went."""

@@ -29,17 +29,15 @@ from econrl.simulate import MARGIN, living_states
 from econrl.solvers.base import Task, require
 from econrl.solvers.off_policy import (
     LARGEST_U,
+    Adam,
     Learner,
     OffPolicy,
     action_value_loss,
     actor_loss,
-    adam,
-    descend,
     expected_target,
     follow,
     sampled_target,
     td_error,
-    update_by,
 )
 from econrl.solvers.start import lifetime_reward
 
@@ -192,7 +190,7 @@ class DDPGLearner(Learner):
     def __init__(self, method: DDPG, mdp: MDP, task: Task):
         super().__init__(method, mdp, task)
         self.critic = self.first_critic().to(mdp.device, mdp.dtype)
-        self.actor_optimiser, self.critic_optimiser = adam(self.actor.body), adam(self.critic.body)
+        self.actor_optimiser, self.critic_optimiser = Adam(self.actor.body), Adam(self.critic.body)
 
     def first_critic(self) -> ValueNetwork | ActionValueNetwork:
         raise NotImplementedError
@@ -203,7 +201,7 @@ class DDPGLearner(Learner):
     def networks(self) -> tuple[nn.Module, ...]:
         return self.actor, self.critic, self.actor_target, self.critic_target
 
-    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+    def optimisers(self) -> tuple[Adam, ...]:
         return self.actor_optimiser, self.critic_optimiser
 
     def follow_targets(self, rate: float) -> None:
@@ -239,9 +237,9 @@ class CriticLearner(DDPGLearner):
         self.broken.watch(batch.s, mdp.act(batch.s, batch.u), y)
         delta = td_error(self.critic, batch.s, batch.u, y)
         self.replay.correct(at, delta)
-        descend(self.critic_optimiser, self.critic.body, action_value_loss(delta, weights), self.critic_lr * rate)
+        self.critic_optimiser.descend(action_value_loss(delta, weights), self.critic_lr * rate)
         loss = actor_loss(self.critic, self.actor, batch.s)
-        descend(self.actor_optimiser, self.actor.body, loss, self.actor_lr * rate)
+        self.actor_optimiser.descend(loss, self.actor_lr * rate)
         self.follow_targets(rate)
 
 
@@ -272,7 +270,7 @@ class ModelLearner(DDPGLearner):
         for step in range(START_STEPS if len(s) > 0 else 0):
             at = torch.randint(len(s), (method.batch,), generator=self.generator, device=s.device)
             loss = value_loss(self.critic, s[at], y[at], y_s[at], self.reach, method.slopes)
-            descend(self.critic_optimiser, self.critic.body, loss, self.critic_lr * (1 - step / START_STEPS))
+            self.critic_optimiser.descend(loss, self.critic_lr * (1 - step / START_STEPS))
 
     def update(self, rate: float) -> None:
         method = self.method
@@ -281,6 +279,6 @@ class ModelLearner(DDPGLearner):
         a, y, y_s, gradient = improve(self.mdp, V, self.actor, s, steps, self.generator)
         self.broken.watch(s, a, y)
         loss = value_loss(self.critic, s, y, y_s, self.reach, method.slopes)
-        descend(self.critic_optimiser, self.critic.body, loss, self.critic_lr * rate)
-        update_by(self.actor_optimiser, self.actor.body, gradient, self.actor_lr * rate)
+        self.critic_optimiser.descend(loss, self.critic_lr * rate)
+        self.actor_optimiser.step(gradient, self.actor_lr * rate)
         self.follow_targets(rate)

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from econrl.bellman import continuation, lookahead
 from econrl.diagnose import Broken
@@ -264,7 +265,7 @@ class Learner:
     def networks(self) -> tuple[nn.Module, ...]:
         raise NotImplementedError
 
-    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+    def optimisers(self) -> tuple[Adam, ...]:
         raise NotImplementedError
 
     def draw(self, rate: float) -> tuple[Tensor, Tensor]:
@@ -275,7 +276,7 @@ class Learner:
         """All that the run's further course depends on."""
         return {
             "networks": [network.state_dict() for network in self.networks()],
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers()],
+            "optimisers": [optimiser.state() for optimiser in self.optimisers()],
             "replay": self.replay.state(),
             "environments": [self.s, self.age],
             "generator": self.generator.get_state(),
@@ -287,7 +288,7 @@ class Learner:
         for network, kept in zip(self.networks(), state["networks"], strict=True):
             network.load_state_dict(kept)
         for optimiser, kept in zip(self.optimisers(), state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
+            optimiser.restore(kept)
         self.replay.restore(state["replay"])
         self.s, self.age = (tensor.to(self.mdp.device) for tensor in state["environments"])
         self.generator.set_state(state["generator"])
@@ -301,22 +302,46 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def adam(network: nn.Module) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), fused=True)
+class Adam:
+    """Kingma and Ba (2015), for the parameters of one network: torch's, without what a small network waits for."""
 
+    def __init__(self, network: nn.Module):
+        self.parameters: list[Tensor] = list(network.parameters())
+        self.means, self.squares = ([torch.zeros_like(p) for p in self.parameters] for _ in range(2))
+        self.steps = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
 
-def descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, lr: float) -> None:
-    """One step down the loss, on this network's parameters alone."""
-    update_by(optimiser, network, torch.autograd.grad(loss, list(network.parameters())), lr)
+    @torch.no_grad()
+    def step(self, gradient: Sequence[Tensor], lr: float) -> None:
+        """Move the parameters against this gradient."""
+        adam(
+            self.parameters,
+            list(gradient),
+            self.means,
+            self.squares,
+            [],
+            self.steps,
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=lr,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
+    def descend(self, loss: Tensor, lr: float) -> None:
+        """One step down the loss, on these parameters alone."""
+        self.step(torch.autograd.grad(loss, self.parameters), lr)
 
-def update_by(optimiser: torch.optim.Optimizer, network: nn.Module, gradient: Sequence[Tensor], lr: float) -> None:
-    """One step of the optimiser along this gradient."""
-    for parameter, g in zip(network.parameters(), gradient, strict=True):
-        parameter.grad = g
-    for group in optimiser.param_groups:
-        group["lr"] = lr
-    optimiser.step()
+    def state(self) -> list[list[Tensor]]:
+        return [self.means, self.squares, self.steps]
+
+    def restore(self, state: list[list[Tensor]]) -> None:
+        """Go on from what `state` gave."""
+        for own, kept in zip(self.state(), state, strict=True):
+            for x, value in zip(own, kept, strict=True):
+                x.copy_(value)
 
 
 @torch.no_grad()

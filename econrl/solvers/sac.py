@@ -24,7 +24,7 @@ from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork
 from econrl.solvers.base import Task, require
-from econrl.solvers.off_policy import adam, descend
+from econrl.solvers.off_policy import Adam
 from econrl.solvers.twin import TwinLearner, TwinMethod, Twins, smaller
 from econrl.stochastic import StochasticPolicy
 
@@ -52,8 +52,7 @@ def soft_value(
 ) -> Tensor:
     """min_i Q_i'(s, u) - alpha (log pi(u | s) + H)."""
     u, log_pi = drawn(policy, s, generator)
-    q = smaller(targets, s, u)
-    return q - alpha * targets[0].units.size(q) * (log_pi + H)
+    return targets[0].units.add(smaller(targets, s, u), -alpha * (log_pi + H))
 
 
 def soft_actor_loss(q: Tensor, size: Tensor, log_pi: Tensor, alpha: Tensor) -> Tensor:
@@ -112,7 +111,7 @@ class SACLearner(TwinLearner):
     def __init__(self, method: SAC, mdp: MDP, task: Task):
         super().__init__(method, mdp, task)
         self.temperature = Temperature(method.temperature).to(mdp.device, mdp.dtype)
-        self.temperature_optimiser = adam(self.temperature)
+        self.temperature_optimiser = Adam(self.temperature)
         gaussian = mdp.A * (math.log(method.noise) + (1 + math.log(2 * math.pi)) / 2)
         self.H = gaussian + mdp.log_squash_volume(self.start.u)
         self.targets[0].actor = self.actor  # type: ignore[assignment]
@@ -140,13 +139,13 @@ class SACLearner(TwinLearner):
         alpha, q = self.temperature(), smaller(self.critics, s, u)
         size = self.critics[0].units.size(q)
         loss = soft_actor_loss(q, size, log_pi, alpha)
-        descend(self.actor_optimiser, self.actor.body, loss, self.actor_lr * rate)
+        self.actor_optimiser.descend(loss, self.actor_lr * rate)
         loss = temperature_loss(alpha, log_pi, self.H)
-        descend(self.temperature_optimiser, self.temperature, loss, self.method.temperature_lr * rate)
+        self.temperature_optimiser.descend(loss, self.method.temperature_lr * rate)
         self.follow_critics(rate)
 
     def networks(self) -> tuple[nn.Module, ...]:
         return *super().networks(), self.temperature
 
-    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+    def optimisers(self) -> tuple[Adam, ...]:
         return *super().optimisers(), self.temperature_optimiser

@@ -17,7 +17,7 @@ from torch import Tensor
 from econrl.mdp import MDP
 from econrl.networks import Actor
 from econrl.solvers.base import Task, require
-from econrl.solvers.off_policy import actor_loss, descend, follow
+from econrl.solvers.off_policy import actor_loss, follow
 from econrl.solvers.twin import TwinLearner, TwinMethod, Twins, smaller
 
 
@@ -77,5 +77,5 @@ class TD3Learner(TwinLearner):
         s = self.learn_critics(self.value, rate)
         if self.updates % self.method.delay == 0:
             loss = actor_loss(self.critics[0], self.actor, s)
-            descend(self.actor_optimiser, self.actor.body, loss, self.actor_lr * rate)
+            self.actor_optimiser.descend(loss, self.actor_lr * rate)
             follow(self.actor_target.body, self.actor.body, self.follow_critics(rate))

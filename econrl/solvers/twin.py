@@ -17,11 +17,10 @@ from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor
 from econrl.solvers.base import Task
 from econrl.solvers.off_policy import (
+    Adam,
     Learner,
     OffPolicy,
     action_value_loss,
-    adam,
-    descend,
     expected_target,
     follow,
     sampled_target,
@@ -61,7 +60,7 @@ class TwinLearner(Learner):
         self.critics: Twins = self.critic(units), self.critic(units)
         self.targets: Twins = self.critics[0].on(mdp), self.critics[1].on(mdp)
         self.bodies, self.target_bodies = (nn.ModuleList([Q.body for Q in Qs]) for Qs in (self.critics, self.targets))
-        self.actor_optimiser, self.critic_optimiser = adam(self.actor.body), adam(self.bodies)
+        self.actor_optimiser, self.critic_optimiser = Adam(self.actor.body), Adam(self.bodies)
 
     def critic(self, units: dict) -> ActionValueNetwork:
         """A critic with weights of its own."""
@@ -77,7 +76,7 @@ class TwinLearner(Learner):
         self.broken.watch(batch.s, self.mdp.act(batch.s, batch.u), y)
         delta = torch.stack([td_error(Q, batch.s, batch.u, y) for Q in self.critics])
         self.replay.correct(at, delta.abs().mean(dim=0))
-        descend(self.critic_optimiser, self.bodies, action_value_loss(delta, weights), self.critic_lr * rate)
+        self.critic_optimiser.descend(action_value_loss(delta, weights), self.critic_lr * rate)
         self.updates += 1
         return batch.s
 
@@ -90,7 +89,7 @@ class TwinLearner(Learner):
     def networks(self) -> tuple[nn.Module, ...]:
         return self.actor, *self.critics, *self.targets
 
-    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+    def optimisers(self) -> tuple[Adam, ...]:
         return self.actor_optimiser, self.critic_optimiser
 
     def answer(self) -> tuple[StateFunction, StateFunction]:
