@@ -19,10 +19,9 @@ from econrl.mdp import MDP
 from econrl.menu import MenuValue, NetworkMenuValue, greedy, menu_of, refuse_menu
 from econrl.solvers.base import Method, Task, require
 from econrl.solvers.off_policy import (
+    Adam,
     Learner,
     OffPolicy,
-    adam,
-    descend,
     expected_target,
     follow,
     sampled_target,
@@ -125,7 +124,7 @@ class DQNLearner(Learner):
         menu = menu_of(mdp, self.start.u, method.actions)
         Q = NetworkMenuValue(mdp, len(menu), method.hidden, asdict(self.start.units)).to(mdp.device, mdp.dtype)
         Q.menu = menu
-        self.Q, self.Q_target, self.optimiser = Q, Q.on(mdp), adam(Q.body)
+        self.Q, self.Q_target, self.optimiser = Q, Q.on(mdp), Adam(Q.body)
         return greedy(Q)
 
     def explore(self, s: Tensor) -> Tensor:
@@ -144,7 +143,7 @@ class DQNLearner(Learner):
         self.broken.watch(batch.s, mdp.act(batch.s, batch.u), y)
         delta = td_error(self.Q, batch.s, batch.u, y)
         self.replay.correct(at, delta)
-        descend(self.optimiser, self.Q.body, huber_loss(delta, weights), self.critic_lr * rate)
+        self.optimiser.descend(huber_loss(delta, weights), self.critic_lr * rate)
         self.updates += 1
         if self.updates % method.target_every == 0:
             follow(self.Q_target.body, self.Q.body, self.tau if self.tau == 1 else self.tau * rate)
@@ -155,5 +154,5 @@ class DQNLearner(Learner):
     def networks(self) -> tuple[nn.Module, ...]:
         return self.Q, self.Q_target
 
-    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+    def optimisers(self) -> tuple[Adam, ...]:
         return (self.optimiser,)
