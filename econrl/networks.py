@@ -68,17 +68,16 @@ class Features(nn.Module):
         self.register_buffer("log_middle", (mdp.low[self.logs] * mdp.high[self.logs]).log() / 2)
 
     def forward(self, s: Tensor) -> Tensor:
-        plain = s[..., self.plain] if self.finite else s
-        parts = [(plain - self.middle) / self.radius]
-        if self.logs:
-            logs = s[..., self.logs].maximum(self.smallest).log()
-            parts.append(2 * (logs - self.log_middle))
+        if self.size == len(self.plain):  # no other feature than the states themselves
+            return (s - self.middle) / self.radius
+        logs = s[..., self.logs].maximum(self.smallest).log()
+        parts = [(s[..., self.plain] - self.middle) / self.radius, 2 * (logs - self.log_middle)]
         if self.horizon is not None:
             remaining = (self.horizon - s[..., -1:]).clamp(min=0.5)
             parts.append(2 * remaining.log() - math.log(self.horizon))
         for column, n in self.finite:
             parts.append(torch.eye(n, dtype=s.dtype, device=s.device)[s[..., column].long()])
-        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+        return torch.cat(parts, dim=-1)
 
 
 def exchangeable(mdp: MDP) -> Group | None:

@@ -229,9 +229,11 @@ def test_on_the_cliff_sarsa_takes_the_safe_path_and_q_learning_the_short_one():
     assert (off_policy.Q - fixed_point(table, 0.0))[often].abs().max() < 0.1
 
 
-def test_q_learning_finds_the_exact_values_of_a_random_table():
+@pytest.mark.parametrize("episode", [1, 10])
+def test_q_learning_finds_the_exact_values_of_a_random_table(episode):
+    """Also where every path begins anew after each step: what is learned from is the state truly reached."""
     table = random_table()
-    walk = walked(QLearning(environments=500, epsilon=0.5), table, 4000)
+    walk = walked(QLearning(environments=500, epsilon=0.5, episode=episode), table, 4000)
     exact = table.lookahead(table.solve()[0])
     assert (walk.Q - exact).abs().max() < 0.01 * exact.abs().max()
     assert torch.equal(walk.Q.argmax(-1), exact.argmax(-1))
