@@ -20,9 +20,9 @@ lint: $(READY)
 bench: .venv/bench
 	$(BIN)/python replication/bench.py
 
-# The scripts of replication/ on many dimensions, in their fast settings, a few minutes each.
+# The scripts of replication/ on many dimensions and parameters, in their fast settings, a few minutes each.
 replicate: .venv/sparse
-	for script in long_plosser rotated_copies brumm_scheidegger_2017 curse_of_dimensionality; do \
+	for script in long_plosser rotated_copies parameter_surrogate brumm_scheidegger_2017 curse_of_dimensionality; do \
 	    echo "replication/$$script.py --fast" && $(BIN)/python replication/$$script.py --fast --again || exit 1; \
 	done
 

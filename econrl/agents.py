@@ -30,7 +30,8 @@ class Normalised(nn.Module):
     u is the unbounded form of an action (`feasible.py`): the log-odds of its share between its bounds, log shares of a
     budget over the unspent rest, units of `scale` where a bound is infinite. So every x, inside the box or not, gives
     an action that is feasible at its state, and strictly inside its bounds, where utilities are finite. x = 0 is
-    `middle`, by default the best constant u (`find_start`); at x = 1 the odds are e^reach times as high.
+    `middle`, by default the best constant u (`find_start`); at x = 1 the odds are e^reach times as high. Of a choice,
+    each option has an equal part of [-1, 1].
 
     A wide reach comes close to the bounds, where they bind; a narrow one is easier to learn, and random actions stay
     near the domain. By default it is the widest of 5, 3, 1, 0.3 and 0.1 with which they do (`widest_reach`).
@@ -60,7 +61,15 @@ class Normalised(nn.Module):
 
     def act(self, s: Tensor, x: Tensor) -> Tensor:
         """Feasible actions a (..., A) for any x (..., A)."""
-        return self.mdp.act(s, self.middle + self.reach * x)
+        return self.mdp.act(s, unbounded(self.mdp, self.middle, self.reach, x))
+
+
+def unbounded(mdp: MDP, middle: Tensor, reach: float, x: Tensor) -> Tensor:
+    """u = middle + reach x (..., A), and for a choice the option in whose part of [-1, 1] x lies."""
+    u = middle + reach * x
+    for column, n in mdp.choices:
+        u[..., column] = (n * (x[..., column] + 1) / 2).floor().clamp(0, n - 1)
+    return u
 
 
 @torch.no_grad()
@@ -73,7 +82,7 @@ def widest_reach(mdp: MDP, middle: Tensor) -> float:
     x = 2 * torch.rand(STATES, mdp.A, generator=generator, dtype=s.dtype, device=s.device) - 1
 
     def leave(reach: float) -> float:
-        reached = mdp.transition(s, mdp.act(s, middle + reach * x), e)
+        reached = mdp.transition(s, mdp.act(s, unbounded(mdp, middle, reach, x)), e)
         return float((~mdp.inside(reached, MARGIN)).double().mean())
 
     most = leave(0.0) + 0.1

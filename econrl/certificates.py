@@ -75,7 +75,8 @@ def rejected(mdp: MDP, structure: Structure, policy: Function, seed: int) -> flo
 
     generator = torch.Generator(mdp.device).manual_seed(seed)
     s, _ = ergodic_states(mdp, policy, PATHS, 1, BURN_IN, generator)
-    columns = (structure.endogenous + [c for c in mdp.continuous if c not in structure.endogenous])[:MOST_INSTRUMENTS]
+    constant = [*structure.endogenous, *mdp.parameters]  # a parameter does not move along a path, like a constant
+    columns = (structure.endogenous + [c for c in mdp.continuous if c not in constant])[:MOST_INSTRUMENTS]
     center, spread = s[:, columns].mean(dim=0), s[:, columns].std(dim=0).clamp(min=1e-12)
     size = mdp.A * (len(columns) + 1)
     moments, squares = s.new_zeros(len(s), size), s.new_zeros(len(s), size, size)

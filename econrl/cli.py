@@ -185,6 +185,10 @@ def solve(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A setting of the method. May be repeated.")
     ] = None,
     parameters: Parameters = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=LOW:HIGH", help="A range of a parameter, solved all at once. May be repeated."),
+    ] = None,
     steps: Steps = None,
     time_limit: TimeLimit = None,
     tol: Annotated[float | None, typer.Option(help="Stop at this mean held-out error.")] = None,
@@ -216,6 +220,7 @@ def solve(
         device=device,
         progress=not quiet,
         checkpoint=checkpoint,
+        over=read_ranges(over),
     )
     accuracy = solution.accuracy()
     if not quiet:
@@ -225,6 +230,19 @@ def solve(
     report.export(solution, folder, overwrite, accuracy)
     if not quiet:
         say(f"written to {folder}")
+
+
+def read_ranges(texts: list[str] | None) -> dict[str, tuple[float, float]] | None:
+    """{"gamma": (1.0, 5.0)} from ["gamma=1:5"]."""
+    ranges = {}
+    for text in texts or []:
+        name, _, ends = text.partition("=")
+        try:
+            low, high = map(float, ends.split(":"))
+        except ValueError as error:
+            raise SpecError(f"cannot read the range '{text}': write --over NAME=LOW:HIGH, as in gamma=1:5") from error
+        ranges[name.strip()] = low, high
+    return ranges or None
 
 
 def say_outside(accuracy: pd.DataFrame) -> None:
@@ -248,8 +266,7 @@ def headline(solution: Solution) -> str:
     info = solution.info
     state = "converged" if info["converged"] else "not converged"
     message = f": {info['message']}" if info["message"] else ""
-    name = type(solution.model).__name__
-    return f"{name} by {info['method']}, {info['steps']:,} steps, {info['seconds']:.1f} s, {state}{message}"
+    return f"{solution.name} by {info['method']}, {info['steps']:,} steps, {info['seconds']:.1f} s, {state}{message}"
 
 
 # econrl compare

@@ -24,7 +24,19 @@ from econrl.feasible import FeasibleSet
 from econrl.groups import groups_of
 from econrl.model import Model
 from econrl.shocks import product
-from econrl.variables import AnyState, Choice, Decision, DiscreteState, MarkovChain, Slot, State, View, flatten, slots
+from econrl.variables import (
+    AnyState,
+    Choice,
+    Decision,
+    DiscreteState,
+    MarkovChain,
+    Parameter,
+    Slot,
+    State,
+    View,
+    flatten,
+    slots,
+)
 from econrl.variables import is_bound as is_bound  # for econrl.euler and econrl.solvers.polish
 
 
@@ -66,11 +78,14 @@ class MDP(FeasibleSet):
         """The column of each Markov chain and discrete state, and how many values it has."""
         self.next_chains = self.shock_slots[len(self.shock_variables) :]
         self.continuous = [c for c in range(self.S - len(calendar)) if c not in [column for column, _ in self.finite]]
+        self.parameters = [slot.start for v, slot in laid if isinstance(v, Parameter)]
         # Positive states whose domain spans more than a factor of two, as wealth does, are best measured in logarithms.
-        self.logarithmic = [c for c in self.continuous if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
+        moving = [c for c in self.continuous if c not in self.parameters]
+        self.logarithmic = [c for c in moving if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
         self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
         self.nodes, self._shock_weights = self._rule()
+        self._widened: dict[float, tuple[Tensor, Tensor]] = {}  # the domain, by margin
 
         decided = zip(self.action_variables, self.action_slots, strict=True)
         self.choices = [(slot.start, v.n) for v, slot in decided if isinstance(v, Choice)]
@@ -231,13 +246,16 @@ class MDP(FeasibleSet):
     def inside(self, s: Tensor, margin: float = 0.0) -> Tensor:
         """Whether the continuous states lie in the domain, widened on each side by a share `margin` of its width, in
         logarithms for the states of `logarithmic`."""
-        room = margin * (self.high - self.low)
-        low, high = self.low - room, self.high + room
-        factor = (self.high[self.logarithmic] / self.low[self.logarithmic]) ** margin
-        low[self.logarithmic] = self.low[self.logarithmic] / factor
-        high[self.logarithmic] = self.high[self.logarithmic] * factor
-        c = self.continuous
-        return ((s[..., c] >= low[c]) & (s[..., c] <= high[c])).all(dim=-1)
+        if margin not in self._widened:
+            room = margin * (self.high - self.low)
+            low, high = self.low - room, self.high + room
+            factor = (self.high[self.logarithmic] / self.low[self.logarithmic]) ** margin
+            low[self.logarithmic] = self.low[self.logarithmic] / factor
+            high[self.logarithmic] = self.high[self.logarithmic] * factor
+            self._widened[margin] = low[self.continuous], high[self.continuous]
+        low, high = self._widened[margin]
+        s = s[..., self.continuous]
+        return ((s >= low) & (s <= high)).all(dim=-1)
 
 
 def held_size(v: Any) -> int | None:

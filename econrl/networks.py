@@ -68,6 +68,8 @@ class Features(nn.Module):
         self.register_buffer("log_middle", (mdp.low[self.logs] * mdp.high[self.logs]).log() / 2)
 
     def forward(self, s: Tensor) -> Tensor:
+        if self.size == len(self.plain):  # no other feature than the states themselves
+            return (s - self.middle) / self.radius
         logs = s[..., self.logs].maximum(self.smallest).log()
         parts = [(s[..., self.plain] - self.middle) / self.radius, 2 * (logs - self.log_middle)]
         if self.horizon is not None:
@@ -149,6 +151,10 @@ class Units:
     def raw(self, v: Tensor) -> Tensor:
         """The inverse of `value`."""
         return ((v if self.sign == 0 else v.abs().log()) - self.center) / self.scale
+
+    def add(self, v: Tensor, d: Tensor) -> Tensor:
+        """The value v, raised by d units; it keeps its sign where that is the same everywhere."""
+        return self.value(self.raw(v) + (d if self.sign >= 0 else -d))
 
     def size(self, v: Tensor) -> Tensor:
         """dV/dx at the value v: what one unit is worth there."""

@@ -22,7 +22,7 @@ def plot_solution(solution: Any) -> Any:
     columns, rows = min(len(states), MOST_PANELS), min(len(actions), MOST_PANELS)
     figure = Figure(figsize=(1.5 + 3.2 * max(columns, 2), 0.8 + 2.4 * (rows + 1)), layout="constrained")
     grid = figure.add_gridspec(rows + 1, columns)
-    title = f"{type(solution.model).__name__}: policy by {solution.info['method']}"
+    title = f"{solution.name}: policy by {solution.info['method']}"
     if len(states) > 1:
         title += "\nother states at " + diagnose.describe(mdp, tables.middle(mdp)).removeprefix("state ")
     figure.suptitle(title, fontsize="medium")

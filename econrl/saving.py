@@ -97,6 +97,9 @@ def find_model(description: dict[str, Any], model: Model | type[Model] | None) -
     name = description["model"]
     if model is not None:
         cls = model if isinstance(model, type) else type(model)
+        if cls.__name__ in parts(description):
+            model = None  # it is known now, and the folder has its parameters
+    if model is not None:
         if cls.__name__ != name:
             raise SaveError(f"the solution is of the model '{name}', not of '{cls.__name__}'")
         found = instance(cls, description)
@@ -131,6 +134,12 @@ def instance(cls: type[Model], description: dict[str, Any]) -> Model:
             "reward, transition or discount differ"
         )
     return found
+
+
+def parts(description: dict[str, Any]) -> list[str]:
+    """The models that are parameters of the folder's model, as the one that a family consists of."""
+    values = description["parameters"].values()
+    return [value["model"] for value in values if isinstance(value, dict) and "model" in value]
 
 
 def parameters_json(model: Model) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from econrl.euler import Structure, find_structure
 from econrl.files import new_folder
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
+from econrl.member import member_at
 from econrl.model import Model
+from econrl.over import Family
 from econrl.simulate import paths as simulated_paths
 
 
@@ -45,9 +47,14 @@ class Solution:
         error = self.training["error"].min() if len(self.training) else float("nan")
         state = "converged" if self.info.get("converged") else "not converged"
         return (
-            f"Solution({type(self.model).__name__} by {self.info['method']}, {self.info['steps']} steps, "
+            f"Solution({self.name} by {self.info['method']}, {self.info['steps']} steps, "
             f"{self.info['seconds']:.0f} s, held-out error {error:.1e}, {state})"
         )
+
+    @property
+    def name(self) -> str:
+        """What was solved, in words."""
+        return self.model.title if isinstance(self.model, Family) else type(self.model).__name__
 
     @property
     def structure(self) -> Structure:
@@ -55,6 +62,12 @@ class Solution:
         if self._structure is None:
             self._structure = find_structure(self.mdp)
         return self._structure
+
+    def at(self, **parameters: float) -> Solution:
+        """The solution of the model with these parameters, of those that it was solved `over`; the others keep the
+        values that they have in the model. Raises SpecError for other parameters, and outside the range."""
+        model, fix = member_at(self.model, parameters)
+        return Solution(model, fix(self._policy), fix(self._value), self.training, self.info)
 
     @torch.no_grad()
     def policy(self, points: tables.Points) -> Any:

@@ -22,8 +22,10 @@ from econrl.expectation import Quadrature
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.model import Model
+from econrl.over import Family
 from econrl.progress import Progress
 from econrl.saving import fingerprint
+from econrl.scaled import ScaledFamily, scaled, unscaled
 from econrl.solution import Solution
 from econrl.solvers import METHODS
 from econrl.solvers.base import Method, Task
@@ -41,6 +43,7 @@ def solve(
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
     warm_start: Solution | None = None,
+    over: dict[str, tuple[float, float]] | None = None,
 ) -> Solution:
     """Solve a model.
 
@@ -57,23 +60,32 @@ def solve(
     checkpoint  a file that keeps the state of the run, written at every measurement of the error. The same call with
                 a file that is there goes on from it, and gives the result of a run that was never interrupted
     warm_start  a solution of the model, perhaps with other parameters, that `newton` begins from
+    over        ranges of parameters, {"gamma": (1, 5)}: one policy solves the model at all of them, and `solution.at(
+                gamma=3.2)` is the solution of one
 
     Returns the policy with the lowest error seen on held-out points. Ctrl-C returns the best so far.
     Raises SpecError, MethodError or SolveError, each with what, where and what to do.
     """
     started = time.perf_counter()
     chosen = method_of(method)
+    if over is not None:
+        if warm_start is not None:
+            raise MethodError("a solve over a range of parameters begins anew: leave out warm_start, or over")
+        check(model)
+        model = Family(one=model, over=over)
     warnings = check(model)
+    chosen_device = device_of(device)
+    solved = scaled(model, chosen_device, seed) if isinstance(model, Family) else model
     task = Task(
-        model,
-        device_of(device),
+        solved,
+        chosen_device,
         seed,
         whole(steps),
         positive("time_limit", time_limit),
         positive("tol", tol),
         started=started,
     )
-    mdp = MDP(model, task.device, chosen.dtype, Quadrature(nodes=chosen.nodes))
+    mdp = MDP(solved, task.device, chosen.dtype, Quadrature(nodes=chosen.nodes))
     reason = chosen.why_not(mdp)
     if reason is not None:
         able = [name for name, cls in METHODS.items() if cls().why_not(mdp) is None]
@@ -103,7 +115,8 @@ def solve(
         "warnings": warnings,
         "torch": torch.__version__,
     }
-    return Solution(model, result.policy, result.value, pd.DataFrame(result.log), info)
+    value = unscaled(solved, result.value) if isinstance(solved, ScaledFamily) else result.value
+    return Solution(model, result.policy, value, pd.DataFrame(result.log), info)
 
 
 def functions_of(warm_start: Solution, model: Model, method: Method) -> tuple[StateFunction, StateFunction]:

@@ -32,6 +32,11 @@ class State:
     group: str | None = None
 
 
+@dataclass(frozen=True)
+class Parameter(State):
+    """A parameter of the model as a state that stays what it is (`over.py`); not for specs."""
+
+
 @dataclass(frozen=True, eq=False)
 class MarkovChain:
     """A finite exogenous state: `values` has shape (n,) or (n, k), row i of `P` holds Prob(next = j | now = i).

@@ -9,7 +9,7 @@ import econrl
 from econrl import DDPG, SaveError
 from econrl.checkpoint import Checkpoint, read
 from econrl.models import BrockMirman, LifeCycle
-from econrl.solvers import ddpg
+from econrl.solvers import ddpg, training
 from econrl.solvers.base import Tracker
 
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "capacity": 600}  # the replay wraps round before the end
@@ -24,7 +24,7 @@ class Killed(BaseException):
 def quick(monkeypatch):
     monkeypatch.setattr(ddpg, "START_STEPS", 5)
     monkeypatch.setattr(ddpg, "START_STATES", 64)
-    monkeypatch.setattr(ddpg, "MEASURE_EVERY", 1)
+    monkeypatch.setattr(training, "MEASURE_EVERY", 1)
 
 
 def kill_at(monkeypatch, measurement):
@@ -64,8 +64,8 @@ def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(model, rung
     assert len(read(file)[1]["log"]) == 16
     updates = []
     with monkeypatch.context() as patch:
-        update = ddpg.Learner.follow_targets
-        patch.setattr(ddpg.Learner, "follow_targets", lambda self, rate: updates.append(1) or update(self, rate))
+        update = ddpg.DDPGLearner.follow_targets
+        patch.setattr(ddpg.DDPGLearner, "follow_targets", lambda self, rate: updates.append(1) or update(self, rate))
         resumed = solve(model, method, steps=STEPS, checkpoint=file)
     assert len(updates) == STEPS - 32  # it did not begin anew
     assert_same(whole, resumed)

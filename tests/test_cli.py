@@ -182,6 +182,27 @@ def test_solve_writes_the_whole_folder(run, tmp_path):
     assert {"step", "seconds", "error"} <= set(pd.read_csv(folder / "training.csv"))
 
 
+def test_ranges_of_parameters_are_solved_at_once(run, refused, tmp_path):
+    arguments = (
+        "solve",
+        "brock_mirman",
+        "--method",
+        "perturbation",
+        "--over",
+        "alpha=0.3:0.4",
+        "--over",
+        "beta=.9:.95",
+    )
+    code, text, _ = run(*arguments, "--out", "out")
+    assert code == 0
+    assert "BrockMirman over alpha, beta by perturbation" in text
+    solution = econrl.load(tmp_path / "out")
+    assert solution.model.over == {"alpha": (0.3, 0.4), "beta": (0.9, 0.95)}
+    assert {"alpha", "beta"} <= set(pd.read_csv(tmp_path / "out" / "policy.csv").columns)
+    for text in ("alpha", "alpha=0.3", "alpha=0.3:0.4:0.5", "alpha=low:high"):
+        assert "--over NAME=LOW:HIGH" in refused("solve", "brock_mirman", "--over", text)
+
+
 def test_the_same_seed_writes_the_same_policy(run, cake, tmp_path):
     cake()
     for folder in ("a", "b"):

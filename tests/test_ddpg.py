@@ -17,7 +17,7 @@ from econrl.mdp import MDP
 from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic
 from econrl.networks import Units
 from econrl.replay import Transitions
-from econrl.solvers import ddpg
+from econrl.solvers import ddpg, off_policy, training
 from econrl.solvers.base import Task
 from econrl.solvers.start import Start, find_start
 
@@ -38,10 +38,10 @@ def no_denormals():
 def quick(monkeypatch):
     """Begin at an arbitrary constant, with hardly a fit: for tests of single steps, not of what they lead to."""
     units = Units(center=-10.0, scale=2.0)
-    monkeypatch.setattr(ddpg, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
+    monkeypatch.setattr(off_policy, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
     monkeypatch.setattr(ddpg, "START_STEPS", 5, raising=False)
     monkeypatch.setattr(ddpg, "START_STATES", 64, raising=False)
-    monkeypatch.setattr(ddpg, "MEASURE_EVERY", 1)
+    monkeypatch.setattr(training, "MEASURE_EVERY", 1)
 
 
 def mdp_of(model, method):
@@ -98,7 +98,7 @@ def batch_of(n=3, A=1):
 
 def test_the_sampled_target_is_reward_plus_discounted_value_of_the_next_state():
     value = torch.nn.Linear(2, 1)
-    y = ddpg.sampled_target(mdp_of(BrockMirman(), DDPG()), lambda s: value(s).squeeze(-1), batch_of())
+    y = off_policy.sampled_target(mdp_of(BrockMirman(), DDPG()), lambda s: value(s).squeeze(-1), batch_of())
     b = batch_of()
     expected = b.r + b.beta * value(b.s_next).squeeze(-1)
     assert y.shape == (3,)
@@ -114,11 +114,11 @@ def test_the_expected_target_is_the_mean_of_sampled_ones():
     s = mdp.sample_box(3, generator)
     u = torch.randn(3, 1, generator=generator, dtype=torch.float64)
     empty = torch.full((3,), torch.nan, dtype=torch.float64)
-    y = ddpg.expected_target(mdp, value, Transitions(s, u, empty, empty, s * torch.nan))  # it needs s and u alone
+    y = off_policy.expected_target(mdp, value, Transitions(s, u, empty, empty, s * torch.nan))  # it needs s and u alone
     many = s.expand(100_000, 3, 2)
     a = mdp.act(many, u)
     s_next = mdp.transition(many, a, mdp.sample_shocks(many, generator))
-    draws = ddpg.sampled_target(
+    draws = off_policy.sampled_target(
         mdp, value, Transitions(many, u, mdp.reward(many, a), torch.tensor(model.beta).double(), s_next)
     )
     assert ((draws.mean(0) - y).abs() < 4 * draws.std(0) / np.sqrt(100_000)).all()  # four standard errors
@@ -136,7 +136,7 @@ def test_a_life_that_ends_gets_its_terminal_value_and_one_that_does_not_bootstra
     a = mdp.act(s, u)
     s_next = mdp.transition(s, a, mdp.nodes[:1])
     value = lambda s: torch.where(s[..., 1] >= 4, torch.nan, -7.0)  # noqa: E731  (there is no value after the end)
-    y = getattr(ddpg, target)(mdp, value, Transitions(s, u, mdp.reward(s, a), torch.full((2,), 0.9), s_next))
+    y = getattr(off_policy, target)(mdp, value, Transitions(s, u, mdp.reward(s, a), torch.full((2,), 0.9), s_next))
     wealth = 1.03 * 1.0 + 0.7  # half of 2 is saved; the pension
     expected = torch.tensor([-0.9 * 7.0, 0.9 * 100 * wealth], dtype=torch.float64)  # log 1 = 0 today
     torch.testing.assert_close(y, expected, rtol=1e-6, atol=0)  # the discount factor above is in single precision
@@ -177,9 +177,11 @@ def test_the_last_period_of_a_life_is_remembered_as_such(quick):
 def test_a_column_of_targets_is_refused(quick):
     learner = learner_of(rung=1)
     s, u, y = torch.rand(32, 2), torch.zeros(32, 1), torch.zeros(32)
-    assert ddpg.action_value_loss(learner.critic, s, u, y).shape == ()
+    delta = off_policy.td_error(learner.critic, s, u, y)
+    assert delta.shape == (32,)
+    assert off_policy.action_value_loss(delta, torch.ones(32)).shape == ()
     with pytest.raises(AssertionError, match="broadcast"):
-        ddpg.action_value_loss(learner.critic, s, u, y.unsqueeze(-1))
+        off_policy.td_error(learner.critic, s, u, y.unsqueeze(-1))
     learner = learner_of(rung=2)
     assert ddpg.value_loss(learner.critic, s, y, torch.zeros(32, 2), learner.reach, 1.0).shape == ()
     with pytest.raises(AssertionError, match="broadcast"):
@@ -194,7 +196,7 @@ def test_networks_give_one_value_a_state_and_not_a_column(quick):
 def test_the_critics_loss_has_no_gradient_for_the_action_it_judges(quick):
     learner = learner_of(rung=0)
     u = torch.zeros(32, 1, requires_grad=True)
-    loss = ddpg.action_value_loss(learner.critic, torch.rand(32, 2), u, torch.zeros(32))
+    loss = off_policy.td_error(learner.critic, torch.rand(32, 2), u, torch.zeros(32)).sum()
     assert torch.autograd.grad(loss, u, allow_unused=True)[0] is None
 
 
@@ -397,8 +399,8 @@ def test_a_policy_that_is_not_a_number_has_an_infinite_error(quick):
 
 @pytest.mark.parametrize("for_measuring", [0.0, 0.01, 1.0, 30.0])
 def test_a_time_limit_is_spent_on_steps_however_long_a_measurement_takes(for_measuring):
-    steps = ddpg.steps_in(60.0, 0.02, for_measuring)
-    measurements = math.ceil(steps / max(steps // ddpg.MEASUREMENTS, ddpg.MEASURE_EVERY))
+    steps = training.steps_in(60.0, 0.02, for_measuring)
+    measurements = math.ceil(steps / max(steps // training.MEASUREMENTS, training.MEASURE_EVERY))
     cost = 0.02 * steps + for_measuring * measurements
     assert steps >= 20
     assert 30.0 < cost <= 60.0 + for_measuring  # the last measurement may come sooner after the one before
@@ -542,7 +544,7 @@ def start_at(monkeypatch, u):
         found = find_start(mdp, generator)
         return dataclasses.replace(found, u=torch.full_like(found.u, u))
 
-    monkeypatch.setattr(ddpg, "find_start", start)
+    monkeypatch.setattr(off_policy, "find_start", start)
 
 
 SLOW_AND_SURE = {"hidden": (32, 32), "batch": 128, "actor_lr": 1e-3, "critic_lr": 5e-3, "tau": 0.1}

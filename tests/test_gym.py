@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import econrl
-from econrl import Action, MethodError, SpecError
+from econrl import Action, Choice, MethodError, SpecError
 from econrl.agents import AgentPolicy, Normalised
 from econrl.bellman import bellman_residual
 from econrl.find import zoo
 from econrl.mdp import MDP
-from econrl.models import BrockMirman, BufferStock, LifeCycle, Portfolio, StochasticGrowth
+from econrl.models import BrockMirman, BufferStock, JobSearch, LifeCycle, Portfolio, StochasticGrowth
 
 gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed: pip install '.[gym]'")
 from econrl.gym import Batch, make_env, make_vec  # noqa: E402
@@ -81,14 +81,27 @@ def test_any_action_is_feasible_and_its_reward_finite(batch):
 
 
 def test_actions_differ_where_the_agents_do(batch):
-    """The map from the box is one-to-one, and its middle is the best constant action."""
+    """The map from the box is one-to-one where actions are continuous, and its middle is the best constant action."""
     mdp = batch.mdp
     s = mdp.sample_box(20, torch.Generator().manual_seed(1))
     x = 2 * torch.rand(20, mdp.A, generator=torch.Generator().manual_seed(2), dtype=mdp.dtype) - 1
     n = batch.normalised
     back = (mdp.unsquash(mdp.shares(s, n.act(s, x))) - n.middle) / n.reach
-    torch.testing.assert_close(back, x, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(n.act(s, 0 * x), mdp.act(s, n.middle))
+    torch.testing.assert_close(back[:, mdp.free], x[:, mdp.free], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(n.act(s, 0 * x)[:, mdp.free], mdp.act(s, n.middle).expand(20, -1)[:, mdp.free])
+
+
+def test_a_choice_has_equal_parts_of_the_box():
+    """Of four shifts a fourth of [-1, 1] each, and what lies outside belongs to the last ones."""
+
+    class Shifts(JobSearch):
+        def actions(self):
+            return Choice("accept", n=4)
+
+    env = make_env(dataclass(frozen=True, kw_only=True)(Shifts)())
+    env.reset(seed=0)
+    chosen = [float(env.step(np.array([x]))[-1]["action"][0]) for x in (-2.0, -0.9, -0.4, 0.1, 0.6, 1.0)]
+    assert chosen == [0, 0, 1, 2, 3, 3]
 
 
 def test_the_batch_moves_by_the_models_own_functions(batch):
@@ -97,7 +110,7 @@ def test_the_batch_moves_by_the_models_own_functions(batch):
     before, state = batch.s, batch.generator.get_state()
     x = np.linspace(-0.2, 0.2, 64 * mdp.A).reshape(64, mdp.A)
     new = batch.step(x)
-    a = mdp.act(before, batch.normalised.middle + batch.normalised.reach * torch.tensor(x))
+    a = batch.normalised.act(before, torch.tensor(x))
     e = mdp.sample_shocks(before, torch.Generator().set_state(state))
     torch.testing.assert_close(new.a, a)
     torch.testing.assert_close(new.r, mdp.reward(before, a))

@@ -38,6 +38,16 @@ def test_a_tensor_gamma_gives_each_member_its_own_risk_aversion():
     assert crra(c[:, None], gamma).shape == (4, 4)
 
 
+def test_a_tensor_gamma_gives_both_derivatives_also_where_one_of_them_is_one():
+    c, gamma = consumption(5), torch.tensor([0.5, 1.0, 1.0 + 1e-6, 2.0, 5.0], dtype=torch.float64)
+    slope = torch.func.grad(lambda c: crra(c, gamma).sum())
+    first, second = torch.func.jvp(slope, (c,), (torch.ones_like(c),))
+    torch.testing.assert_close(first, c**-gamma, rtol=1e-9, atol=0)  # (1 - gamma) of 1e-6 has ten digits
+    torch.testing.assert_close(second, -gamma * c ** (-gamma - 1), rtol=1e-9, atol=0)
+    by_gamma = torch.func.grad(lambda gamma: crra(c, gamma).sum())(gamma)
+    assert by_gamma.isfinite().all()
+
+
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 3.0, torch.tensor([0.5, 1.0, 3.0])])
 def test_negative_consumption_is_never_an_attractive_one(gamma):
     # (-2)^(1-3)/(1-3) is a finite -0.125, above u(1): an actor would run there.

@@ -1,5 +1,6 @@
 """Value function iteration against closed forms, a finer grid and another solver; and what it says when it cannot."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -291,4 +292,16 @@ def test_a_life_cycle_stopped_early_says_so():
     result = solve(LifeCycle(horizon=6, retirement=4), VI(points=20), steps=2)
     assert not result.converged
     assert "4 of 6 to go" in result.message
-    assert solve(LifeCycle(horizon=6, retirement=4), VI(points=20), time_limit=0.0).steps == 1
+
+
+@pytest.mark.parametrize(("model", "enough"), [(BrockMirman(), 100.0), (LifeCycle(horizon=6, retirement=4), 12.0)])
+def test_the_clock_is_looked_at_within_an_iteration(model, enough, monkeypatch):
+    """A first sweep of a large grid can take longer than the limit: no policy, and a message; a later one is given
+    up."""
+    with pytest.raises(SolveError, match="the time limit was over before a first policy was found on a coarse grid"):
+        solve(model, VI(points=20), time_limit=0.0)
+    looks = itertools.count()
+    monkeypatch.setattr(Task, "remaining", lambda task: enough - next(looks))
+    result = solve(model, VI(points=20, change=1e-300))
+    assert not result.converged
+    assert "stopped by the time limit" in result.message

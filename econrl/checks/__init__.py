@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from econrl.checks.declarations import check_class, check_declarations, check_fields
+from econrl.checks.family import check_family
 from econrl.checks.functions import check_functions
 from econrl.checks.gradients import check_gradients
 from econrl.checks.groups import check_features, check_groups
@@ -21,7 +22,9 @@ from econrl.checks.value import (
     check_initial,
     check_steady_state,
 )
+from econrl.errors import SpecError
 from econrl.model import Model
+from econrl.over import Family
 
 
 def check(model: Model) -> list[str]:
@@ -30,9 +33,12 @@ def check(model: Model) -> list[str]:
     Returns warnings, each a sentence: what is allowed but looks wrong. An empty list: nothing was found.
 
     Raises SpecError at the first promise that is broken; its message names the model, the function, the variable and,
-    where it applies, the state, and says what to do.
+    where it applies, the state, and says what to do. Of a family, the members at both ends of the range are tested too.
     """
     check_class(model)
+    if isinstance(model, Family):
+        check_ends(model)
+        check_family(model)
     check_features(model)
     model = model.to("cpu", torch.float64)
     check_declarations(model)
@@ -48,3 +54,14 @@ def check(model: Model) -> list[str]:
         *check_initial(trial),
         *check_finite_value(trial),
     ]
+
+
+def check_ends(family: Family) -> None:
+    """The members with all parameters at their low, and at their high end."""
+    for ends in zip(*family.over.values(), strict=True):
+        parameters = dict(zip(family.over, ends, strict=True))
+        try:
+            check(family.member(parameters))
+        except SpecError as error:
+            at = ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
+            raise SpecError(f"at {at}: {error}") from error

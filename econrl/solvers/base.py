@@ -43,6 +43,10 @@ class Task:
         return torch.Generator(device or self.device).manual_seed(self.seed)
 
 
+class OutOfTime(Exception):
+    """The time limit passed in the middle of a step."""
+
+
 @dataclass
 class Result:
     """What a method hands back: the best policy it saw on held-out points, its value, and how it went."""
@@ -139,3 +143,7 @@ class Method:
     def run(self, mdp: MDP, task: Task) -> Result:
         """Solve. `mdp` is the task's model on its device in this method's precision."""
         raise NotImplementedError
+
+    def held_out(self, task: Task) -> HeldOut:
+        """What the progress of a run is judged by."""
+        return HeldOut(task.model, task.device)

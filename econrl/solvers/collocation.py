@@ -16,7 +16,7 @@ from econrl.functions import Function
 from econrl.grids import CutOffPolicy, GridValue
 from econrl.mdp import MDP
 from econrl.multipliers import gain_of, without_multipliers
-from econrl.solvers.base import Task
+from econrl.solvers.base import OutOfTime, Task
 from econrl.solvers.evaluation import explain
 
 NUMBERS = {"cpu": 2_000_000, "cuda": 50_000_000}  # held at once in a batch: states x nodes x coefficients a query
@@ -28,10 +28,6 @@ ROUNDING = 1e-13  # a residual at which nothing is left to solve
 LENGTHS = (1.0, 0.5, 0.125, 1 / 64)
 LONGEST = 2.0  # of a Newton step in z
 MEMORY = 20  # former iterates that the next one is extrapolated from
-
-
-class OutOfTime(Exception):
-    """The time limit passed between two batches of points."""
 
 
 # One point's equation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -82,6 +83,8 @@ class EGM(Method):
             return "the endogenous grid method needs exactly one action, with bounds"
         if not (is_bound(actions[0].low) and is_bound(actions[0].high)):
             return f"the endogenous grid method needs two finite bounds of the action '{actions[0].name}'"
+        if len(mdp.parameters) > 1:
+            return "the endogenous grid method would need a grid of several parameters, and solve each of its models"
         endogenous = find_structure(mdp).endogenous
         if len(endogenous) != 1:
             return f"the endogenous grid method needs one endogenous state, and there are {len(endogenous)}"
@@ -221,11 +224,14 @@ class EndogenousPolicy(StateFunction):
         )  # fmt: skip
         return layered_states(self.mdp, self.z_columns, grid.mesh(), period, fill=x)
 
-    def place(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows (..., K) that tell c at s (..., S), and their weights."""
+    def place(self, s: Tensor, on_grid: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """The rows (..., K) that tell c at s (..., S), and their weights; the columns `on_grid` are at points of z."""
         rows, weights = layer_of(self.mdp, s).unsqueeze(-1), torch.ones_like(s[..., :1])
         for column, low, high in zip(self.z_columns, self.low, self.high, strict=True):
             position = (s[..., column] - low) / (high - low) * (self.exogenous - 1)
+            if column in on_grid:
+                rows = rows * self.exogenous + position.round().long().unsqueeze(-1)
+                continue
             position = position.clamp(-BEYOND, self.exogenous - 1 + BEYOND)
             first = (torch.nan_to_num(position.detach()).floor().long() - 1).clamp(0, self.exogenous - 4)
             taps = torch.arange(4, device=s.device)
@@ -331,7 +337,7 @@ class Backwards:
         w_low, w_high = self.useful()
         self.limited = w_low == 0
         points = method.points or (400 if self.limited else 100)
-        self.check_memory(self.policy.rows * points * len(mdp.nodes), 4 ** len(z))
+        self.check_memory(self.policy.rows * points * len(mdp.nodes), 4 ** (len(z) - len(mdp.parameters)))
         self.policy = policy(points)
         spacing = [DENSE if self.limited else 0.0]
         self.w = TensorGrid([w_low], [w_high], [points], spacing, "linear", mdp.device, mdp.dtype).axis(0)
@@ -396,7 +402,8 @@ class Backwards:
             final = torch.func.grad(lambda s: mdp.terminal(s).sum())(reached)[..., x]
             slope = torch.where(over, final, slope)
             reached = torch.cat([reached[..., :-1], mdp.period(reached).clamp(max=mdp.horizon - 1).unsqueeze(-1)], -1)
-        return Future(reached, interval(mdp, reached)[1], weight * slope, over, self.policy.place(reached))
+        place = self.policy.place(reached, on_grid=mdp.parameters)
+        return Future(reached, interval(mdp, reached)[1], weight * slope, over, place)
 
     def step(self, future: Future, guess: Tensor, period: int = 0) -> Tensor:
         """One step back: what is spent (R, n) where w is kept; the policy of `period` takes it."""

@@ -29,6 +29,7 @@ from econrl.networks import ValueNetwork, exchangeable
 from econrl.simulate import go_on
 from econrl.solvers.base import Method, Result, Task, Tracker, require
 from econrl.solvers.ddpg import DDPG
+from econrl.solvers.expansions import ExpandedPolicy, ExpandedValue
 from econrl.solvers.gauss_newton import GaussNewton, Parameters
 from econrl.solvers.perturbation import LinearPolicy, QuadraticValue
 from econrl.solvers.polish import PeriodFunction, PolishedPolicy, PolishedValue
@@ -179,8 +180,8 @@ class Polish:
                 why = f"where a bound binds tomorrow its multiplier enters today's Euler equation, and {reason}"
                 raise SolveError(f"newton cannot polish {type(mdp.model).__name__}: {why}. Take time_iteration or ddpg")
         steep = steepness(mdp, self.structure, policy, s[:100]) if self.priced else None
-        units, linear = units_of(value(s)), smooth and isinstance(policy, LinearPolicy)
-        quadratic = isinstance(value, QuadraticValue) and units.sign == 0
+        units, linear = units_of(value(s)), smooth and isinstance(policy, LinearPolicy | ExpandedPolicy)
+        quadratic = isinstance(value, QuadraticValue | ExpandedValue) and units.sign == 0
         self.policy = PolishedPolicy(mdp, hidden, forms, linear, steep).to(mdp.device, mdp.dtype)
         self.value = PolishedValue(mdp, hidden, asdict(units), quadratic).to(mdp.device, mdp.dtype)
         for function in (self.policy, self.value):
@@ -263,7 +264,7 @@ class Polish:
 
     def begin(self) -> None:
         """Let the network be the warm start's policy, as nearly as may be."""
-        if isinstance(self.start_policy, LinearPolicy) and self.policy.base is not None:
+        if isinstance(self.start_policy, LinearPolicy | ExpandedPolicy) and self.policy.base is not None:
             self.policy.begin_at(self.start_policy)
             return
         s = self.sample(self.mdp, self.start_policy, self.states)
@@ -343,7 +344,7 @@ class Polish:
 
     def evaluate(self, policy: StateFunction, task: Task) -> None:
         """Solve V = r + E[beta V'] for a fixed policy, from the starting value, in the time that is left."""
-        if isinstance(self.start_value, QuadraticValue) and self.value.base is not None:
+        if isinstance(self.start_value, QuadraticValue | ExpandedValue) and self.value.base is not None:
             self.value.begin_at(self.start_value)
         else:
             s = self.known(self.sample(self.mdp, policy, self.states_for_value))

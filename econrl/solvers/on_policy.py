@@ -21,10 +21,10 @@ from econrl.bellman import continuation
 from econrl.diagnose import Broken
 from econrl.mdp import MDP
 from econrl.networks import ValueNetwork
-from econrl.solvers.base import Method, Task, require
-from econrl.solvers.ddpg import DDPG, descend
+from econrl.solvers.base import Task, require
 from econrl.solvers.rollouts import Environments, Rollout, gae, normalised, on_states, temporal_differences
 from econrl.solvers.start import find_start, lifetime_reward
+from econrl.solvers.training import Adam, Trained
 from econrl.stochastic import StochasticPolicy
 
 
@@ -60,7 +60,7 @@ def critic_loss(V: ValueNetwork, s: Tensor, G: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class OnPolicy(Method):
+class OnPolicy(Trained):
     """The settings that all policy-gradient methods have."""
 
     dtype = torch.float32
@@ -101,9 +101,6 @@ class OnPolicy(Method):
         require(self, "lam", 0 <= self.lam <= 1, "between 0 and 1")
         require(self, "entropy", self.entropy is None or self.entropy >= 0, "at least 0")
 
-    run = DDPG.run
-    plan = DDPG.plan
-
     def learner(self, mdp: MDP, task: Task) -> Learner:
         return Learner(self, mdp, task)
 
@@ -118,7 +115,7 @@ class OnPolicy(Method):
     def improve(self, learner: Learner, batch: Batch, rate: float) -> None:
         """Move the policy, at a share `rate` of the learning rate: one step up the policy gradient."""
         loss = policy_gradient_loss(learner.policy, batch, self.bonus(learner.mdp, rate))
-        descend(learner.policy_optimiser, learner.policy, loss, self.policy_lr * rate)
+        learner.policy_optimiser.descend(loss, self.policy_lr * rate)
 
     def bonus(self, mdp: MDP, rate: float) -> float:
         """The entropy bonus at a share `rate` of its weight."""
@@ -143,9 +140,9 @@ class Learner:
         self.start = find_start(mdp, self.generator)
         self.policy = StochasticPolicy(mdp, method.hidden).to(mdp.device, mdp.dtype)
         self.policy.start_at(self.start.u, method.std)
-        self.policy_optimiser = torch.optim.Adam(self.policy.parameters(), fused=True)
+        self.policy_optimiser = Adam(self.policy)
         self.critic = ValueNetwork(mdp, method.hidden, asdict(self.start.units)).to(mdp.device, mdp.dtype)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), fused=True)
+        self.critic_optimiser = Adam(self.critic)
         self.environments = Environments(mdp, method.environments, method.episode, self.generator)
         self.memory = method.memory(mdp)
         self.broken = Broken(mdp, method.environments * method.periods)
@@ -165,7 +162,7 @@ class Learner:
         for step in range(START_STEPS if len(s) > 0 else 0):
             at = torch.randint(len(s), (START_BATCH,), generator=self.generator, device=s.device)
             loss = critic_loss(self.critic, s[at], G[at])
-            descend(self.critic_optimiser, self.critic, loss, self.method.critic_lr * (1 - step / START_STEPS))
+            self.critic_optimiser.descend(loss, self.method.critic_lr * (1 - step / START_STEPS))
 
     def advance(self) -> None:
         """Every environment makes its periods with actions drawn from the policy."""
@@ -183,7 +180,7 @@ class Learner:
         order = torch.randperm(len(G), generator=self.generator, device=G.device)
         for at in order.chunk(self.method.critic_steps):
             loss = critic_loss(self.critic, batch.s[at], G[at])
-            descend(self.critic_optimiser, self.critic, loss, self.method.critic_lr * rate)
+            self.critic_optimiser.descend(loss, self.method.critic_lr * rate)
 
     @torch.no_grad()
     def judge(self, rollout: Rollout) -> tuple[Batch, Tensor]:
@@ -209,7 +206,7 @@ class Learner:
         """All that the run's further course depends on."""
         return {
             "networks": [network.state_dict() for network in (self.policy, self.critic)],
-            "optimisers": [optimiser.state_dict() for optimiser in (self.policy_optimiser, self.critic_optimiser)],
+            "optimisers": [optimiser.state() for optimiser in (self.policy_optimiser, self.critic_optimiser)],
             "environments": self.environments.state(),
             "memory": self.memory,
             "generator": self.generator.get_state(),
@@ -220,7 +217,7 @@ class Learner:
         for network, kept in zip((self.policy, self.critic), state["networks"], strict=True):
             network.load_state_dict(kept)
         for optimiser, kept in zip((self.policy_optimiser, self.critic_optimiser), state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
+            optimiser.restore(kept)
         self.environments.restore(state["environments"])
         self.memory = {name: tensor.to(self.mdp.device) for name, tensor in state["memory"].items()}
         self.generator.set_state(state["generator"])

@@ -55,10 +55,16 @@ class Perturbation(Method):
         return None
 
     def run(self, mdp: MDP, task: Task) -> Result:
-        """Find the steady state and expand around it. Raises SolveError where there is no interior one."""
+        """Find the steady state and expand around it; of a family, around that of several members (`expansions.py`).
+        Raises SolveError where there is no interior one."""
         tracker = Tracker(task, HeldOut(task.model, task.device))
-        policy, value = linearise(mdp, find_steady_state(mdp, task.generator(mdp.device)))
-        tracker.measure(1, policy, value)
+        from econrl.solvers.expansions import expand
+
+        generator = task.generator(mdp.device)
+        if mdp.parameters:
+            tracker.measure(1, *expand(mdp, generator))
+        else:
+            tracker.measure(1, *linearise(mdp, find_steady_state(mdp, generator)))
         return tracker.result(1, converged=True)
 
 
@@ -136,9 +142,9 @@ def hamiltonian(mdp: MDP, s_star: Tensor, a_star: Tensor, price: Tensor) -> Call
     return H
 
 
-def find_steady_state(mdp: MDP, generator: torch.Generator) -> SteadyState:
+def find_steady_state(mdp: MDP, generator: torch.Generator, near: SteadyState | None = None) -> SteadyState:
     """Solve f = s, H_a = 0, H_s = lambda for s, u and lambda by the Levenberg-Marquardt method, from several starts:
-    first the model's own `steady_state`, if it has one.
+    first the model's own `steady_state`, if it has one, else one that is near, that of a similar model.
 
     The prices are unknowns of their own: where beta f_s has the eigenvalue one, as in a growth model, they do not
     follow from s and a alone. Raises SolveError where no start leads to a steady state off all bounds.
@@ -147,7 +153,7 @@ def find_steady_state(mdp: MDP, generator: torch.Generator) -> SteadyState:
 
     reach = torch.where(mdp.high > mdp.low, (mdp.high - mdp.low) / 2, 1.0)
     middle, e = (mdp.low + mdp.high) / 2, mean_shock(mdp)
-    u_start = find_start(mdp, generator).u
+    u_start = find_start(mdp, generator).u if near is None else near.u
     unit = torch.func.grad(lambda a: mdp.reward(middle, a))(mdp.act(middle, u_start)).abs()
     unit = unit.clamp(min=1e-3 * unit.amax()).clamp(min=1e-12)  # of marginal rewards
 
@@ -168,6 +174,8 @@ def find_steady_state(mdp: MDP, generator: torch.Generator) -> SteadyState:
     smallest = np.inf
     for attempt in range(TRIES):
         x = torch.cat([0 * reach, u_start, torch.ones_like(reach)])
+        if attempt == 0 and near is not None:
+            x = torch.cat([(near.s - middle) / reach, near.u, near.price / unit.amax()])
         if attempt == 0 and (known := known_steady_state(mdp)) is not None:
             x = torch.cat([(known[0] - middle) / reach, known[1], torch.ones_like(reach)])
         if attempt > 0:

@@ -17,6 +17,7 @@ from econrl.forms import Forms
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.networks import Features, Units, exchangeable, network
+from econrl.solvers.expansions import ExpandedPolicy, ExpandedValue
 from econrl.solvers.perturbation import LinearPolicy, QuadraticValue
 
 ROUNDS = 2  # in which binding bounds bend each other's actions
@@ -111,12 +112,12 @@ class PolishedPolicy(PeriodFunction):
     ):
         super().__init__(mdp, hidden, "actions", sets=1 if steepness is None else 3)
         self.forms = Forms(mdp, forms, steepness)
-        self.base = LinearPolicy(mdp) if linear else None
+        self.base = (ExpandedPolicy if mdp.parameters else LinearPolicy)(mdp) if linear else None
 
     def describe(self) -> dict[str, Any]:
         return {"hidden": self.hidden, "linear": self.base is not None, **self.forms.describe()}
 
-    def begin_at(self, linear: LinearPolicy) -> None:
+    def begin_at(self, linear: LinearPolicy | ExpandedPolicy) -> None:
         """Take this policy for the base, and correct nothing yet."""
         assert self.base is not None
         self.base.load_state_dict(linear.state_dict())
@@ -159,12 +160,12 @@ class PolishedValue(PeriodFunction):
     def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any], quadratic: bool = False):
         super().__init__(mdp, hidden, "value")
         self.units = Units(**units)
-        self.base = QuadraticValue(mdp) if quadratic else None
+        self.base = (ExpandedValue if mdp.parameters else QuadraticValue)(mdp) if quadratic else None
 
     def describe(self) -> dict[str, Any]:
         return {"hidden": self.hidden, "units": asdict(self.units), "quadratic": self.base is not None}
 
-    def begin_at(self, quadratic: QuadraticValue) -> None:
+    def begin_at(self, quadratic: QuadraticValue | ExpandedValue) -> None:
         """Take this value for the base, and correct nothing yet."""
         assert self.base is not None
         self.base.load_state_dict(quadratic.state_dict())

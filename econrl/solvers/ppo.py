@@ -11,7 +11,6 @@ from torch import Tensor
 from econrl.errors import MethodError
 from econrl.mdp import MDP
 from econrl.solvers.base import require
-from econrl.solvers.ddpg import descend
 from econrl.solvers.on_policy import Batch, Learner, OnPolicy
 from econrl.stochastic import StochasticPolicy
 
@@ -85,7 +84,7 @@ class PPO(OnPolicy):
                     loss = clipped_loss(policy, part, self.clip, entropy)
                 else:
                     loss = penalised_loss(policy, old, part, learner.memory["kl_weight"], entropy)
-                descend(learner.policy_optimiser, policy, loss, self.policy_lr * rate)
+                learner.policy_optimiser.descend(loss, self.policy_lr * rate)
         if self.form == "penalty":
             with torch.no_grad():
                 kl = old.distribution(batch.s).kl(policy.distribution(batch.s)).mean()

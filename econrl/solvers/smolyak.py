@@ -105,9 +105,9 @@ class Smolyak(Method):
         if not structure.exists:
             if task.warm_start is not None:
                 raise MethodError("smolyak takes no warm_start where the model has no Euler equation")
-            first = vi.Iteration(self, mdp, coarse)
+            first = vi.Iteration(self, mdp, coarse, task)
             first.sketch()
-            by_value = vi.Iteration(self, mdp, fitted(mdp, first.policy, wide, self.margin, False))
+            by_value = vi.Iteration(self, mdp, fitted(mdp, first.policy, wide, self.margin, False), task)
             if mdp.horizon is None:
                 return vi.iterate(self, by_value, task, tracker)
             return vi.recurse(by_value, task, tracker)

@@ -18,8 +18,8 @@ from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.multipliers import priced_forms
 from econrl.simulate import ergodic_states
-from econrl.solvers.base import Result, Task, Tracker, require
-from econrl.solvers.collocation import Collocation, OutOfTime
+from econrl.solvers.base import OutOfTime, Result, Task, Tracker, require
+from econrl.solvers.collocation import Collocation
 from econrl.solvers.evaluation import evaluate
 from econrl.solvers.fit_grid import coarse_points, fitted
 from econrl.solvers.newton import KINKED, coarsest

@@ -16,7 +16,7 @@ from econrl.bellman import lookahead
 from econrl.errors import SolveError
 from econrl.grids import GridPolicy, GridValue
 from econrl.mdp import MDP
-from econrl.solvers.base import Result, Task, Tracker, require
+from econrl.solvers.base import OutOfTime, Result, Task, Tracker, require
 from econrl.solvers.evaluation import Evaluation, evaluation, explain
 from econrl.solvers.fit_grid import coarse_points, fitted
 from econrl.solvers.maximise import best_candidate, better, candidates, evaluate, newton
@@ -63,10 +63,10 @@ class VI(OnTensorGrid):
         self.check_memory(mdp)
         description = self.describe_grid(mdp)
         if self.margin > 0 or self.spacing is None:
-            coarse = Iteration(self, mdp, {**description, "points": coarse_points(description)})
+            coarse = Iteration(self, mdp, {**description, "points": coarse_points(description)}, task)
             coarse.sketch()
             description = fitted(mdp, coarse.policy, description, self.margin, self.spacing is None)
-        iteration = Iteration(self, mdp, description)
+        iteration = Iteration(self, mdp, description, task)
         tracker = Tracker(task, HeldOut(task.model, mdp.device))
         if mdp.horizon is None:
             return iterate(self, iteration, task, tracker)
@@ -99,8 +99,8 @@ class Iteration:
     one where there is no choice.
     """
 
-    def __init__(self, method: Iterated, mdp: MDP, description: dict[str, Any]):
-        self.method, self.mdp = method, mdp
+    def __init__(self, method: Iterated, mdp: MDP, description: dict[str, Any], task: Task):
+        self.method, self.mdp, self.task = method, mdp, task
         self.value, self.policy = GridValue(mdp, **description), GridPolicy(mdp, **description)
         self.given = [mdp.given(option) for option in mdp.options]
         self.starts = candidates(len(mdp.free)).to(mdp.device, mdp.dtype)
@@ -114,6 +114,7 @@ class Iteration:
         for mdp in self.given:
             stay = partial(staying, mdp)
             for part in self.s.split(self.chunk):
+                self.look_at_the_clock()
                 start, nearness = best_candidate(stay, part, self.starts, FIRST_LIMIT)
                 u.append(newton(stay, part, start, nearness, limit=FIRST_LIMIT)[0])
         self.u = torch.cat(u)
@@ -121,14 +122,21 @@ class Iteration:
         self.store()
 
     def sketch(self) -> None:
-        """A few steps: enough for a policy that tells how far the states reach."""
-        if self.mdp.horizon is None:
-            self.begin()
-            for step in range(SKETCH_STEPS):
-                self.step(scan=step == 0)
-        else:
-            for t in reversed(range(self.mdp.horizon)):
-                self.step_back(t)
+        """A few steps: enough for a policy that tells how far the states reach. Raises SolveError if there is no time
+        for them."""
+        try:
+            if self.mdp.horizon is None:
+                self.begin()
+                for step in range(SKETCH_STEPS):
+                    self.step(scan=step == 0)
+            else:
+                for t in reversed(range(self.mdp.horizon)):
+                    self.step_back(t)
+        except OutOfTime:
+            raise SolveError(
+                f"{self.method.name}: the time limit was over before a first policy was found on a coarse grid; give "
+                "more time, or take a method that needs less for a model of this size"
+            ) from None
 
     def step(self, scan: bool) -> float:
         """Improve and evaluate once; the change of V (relative to max |V|) or of the policy (in shares), if larger."""
@@ -168,11 +176,13 @@ class Iteration:
         return lookahead(mdp, self.value, s, mdp.act(s, u))
 
     def improve(self, s: Tensor, u: Tensor | None, scan: bool) -> tuple[Tensor, Tensor]:
-        """Maximisers u (N, A) and maxima (N,), from a former u where given and, with `scan`, from all candidates."""
+        """Maximisers u (D N, A) and maxima (D N,), from a former u where given and, with `scan`, from all candidates.
+        Raises OutOfTime between two batches of states."""
         found, values = [], []
         for option, mdp in enumerate(self.given):
             Q = partial(self.Q, mdp)
             for start in range(0, len(s), self.chunk):
+                self.look_at_the_clock()
                 part = s[start : start + self.chunk]
                 best, value = best_candidate(Q, part, self.starts if scan else self.starts[:0])
                 if u is not None:
@@ -184,6 +194,10 @@ class Iteration:
                 found.append(best)
                 values.append(value)
         return torch.cat(found), torch.cat(values)
+
+    def look_at_the_clock(self) -> None:
+        if self.task.remaining() <= 0:
+            raise OutOfTime
 
     def explain(self, mdp: MDP, s: Tensor) -> str:
         """Why there is no finite value at the state s (1, S), whatever the action."""
@@ -228,7 +242,7 @@ class Convergence:
         return bool(self.message)
 
     def out_of_time(self, step: int, next_takes: float) -> bool:
-        if self.task.remaining() < next_takes:
+        if self.task.remaining() <= next_takes:
             self.message = f"stopped by the time limit after {step} iterations, at a change of {self.change:.1e}"
         return bool(self.message)
 
@@ -252,6 +266,8 @@ def iterate(method: Iterated, it: Iteration, task: Task, tracker: Tracker) -> Re
                 break
             if ends or state.out_of_time(step, time.perf_counter() - began):
                 break
+    except OutOfTime:
+        state.out_of_time(step, 0.0)
     except KeyboardInterrupt:
         state.message = f"interrupted after {step} iterations"
     if (state.converged or state.since >= PATIENCE) and it.evaluation(it.s, it.u).grows():
@@ -274,6 +290,8 @@ def recurse(it: Iteration, task: Task, tracker: Tracker) -> Result:
                 break
             it.step_back(t)
             done, slowest = done + 1, max(slowest, time.perf_counter() - began)
+    except OutOfTime:
+        message = f"stopped by the time limit with {horizon - done} of {horizon} periods to go"
     except KeyboardInterrupt:
         message = f"interrupted with {horizon - done} of {horizon} periods to go"
     if done > 0:

@@ -1,0 +1,228 @@
+"""What the off-policy methods share: exploration, replay and targets.
+
+A method of the family is a file of its own: its settings beside those here, its losses beside their equations, and a
+learner whose `update` makes one gradient step of them.
+
+    ddpg    one critic, deterministic actor; and what knowing the model adds to it
+    td3     the smaller of two critics, smoothed target actions, delayed actor
+    sac     the smaller of two critics, stochastic actor, entropy at a tuned temperature
+
+Where a critic judges actions it sees them as their unbounded u (`feasible.py`), and learns from the one next state that
+the environment showed or, as the model is known, from the expectation over all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from econrl.bellman import continuation, lookahead
+from econrl.diagnose import Broken
+from econrl.errors import MethodError
+from econrl.functions import Function, StateFunction
+from econrl.mdp import MDP
+from econrl.menu import NetworkMenuValue
+from econrl.networks import ActionValueNetwork, Actor
+from econrl.replay import PrioritisedReplay, Replay, Transitions
+from econrl.simulate import goes_on
+from econrl.solvers.base import Task, require
+from econrl.solvers.start import find_start
+from econrl.solvers.training import Adam, Trained
+
+FIRST_ETA = 0.4  # of the weights of prioritised draws; one at the end of the run
+LARGEST_U = 10.0  # a share of 1 - 5e-5: beyond, little is gained, and the network would have to be steeper
+
+
+# Targets and losses of critics that judge actions
+
+
+def sampled_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
+    """y = r + beta V'(s') at the one next state that the environment showed, or the one n steps ahead."""
+    with torch.no_grad():
+        return batch.r + batch.beta * continuation(mdp, value, batch.s_next)
+
+
+def expected_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
+    """y = r + sum_j w_j beta V'(s'_j) for the states and actions of the replay."""
+    with torch.no_grad():
+        return lookahead(mdp, value, batch.s, mdp.act(batch.s, batch.u))
+
+
+def td_error(Q: ActionValueNetwork | NetworkMenuValue, s: Tensor, u: Tensor, y: Tensor) -> Tensor:
+    """delta = Q(s, u) - y in the critic's units, (B,); the action comes from the replay and carries no gradient."""
+    assert y.shape == s.shape[:-1], "a column of targets would broadcast against a row of values"
+    return (Q.of(s, u.detach()) - y) / Q.units.size(y)
+
+
+def action_value_loss(delta: Tensor, weights: Tensor) -> Tensor:
+    """E[w delta^2], with the weights (B,) of the draws from the replay; summed over critics, delta (..., B)."""
+    return (weights * delta.square()).mean(dim=-1).sum()
+
+
+def actor_loss(Q: ActionValueNetwork, actor: Actor, s: Tensor) -> Tensor:
+    """-E[Q(s, pi(s))], and a penalty on u beyond LARGEST_U, where shares are on their bounds and Q was never tried."""
+    u = actor.raw(s)
+    q = Q.of(s, u)
+    beyond = (u.abs() - LARGEST_U).clamp(min=0)
+    return -(q / Q.units.size(q)).mean() + beyond.square().sum(dim=-1).mean()
+
+
+@dataclass(frozen=True)
+class OffPolicy(Trained):
+    """The settings of the family."""
+
+    dtype = torch.float32
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers of actor and critic."""
+    batch: int = 256
+    """States in a gradient step."""
+    actor_lr: float = 0.001
+    """Adam's learning rate for the actor, annealed to zero."""
+    critic_lr: float = 0.01
+    """Adam's learning rate for the critic, annealed to zero."""
+    tau: float = 0.1
+    """Weight of the online network in an update of its target, annealed to zero: the value first has to travel far,
+    then needs averaging. 1 is a hard copy, and is not annealed."""
+    noise: float = 0.5
+    """Standard deviation of exploration in the log-odds of an action's share: it respects bounds of any width."""
+    n_step: int = 1
+    """Steps that are seen before the target's value takes over, where targets are sampled (Sutton 1988); as the replay
+    shows them, so with more than one the actions between are those of older policies."""
+    prioritised: float = 0.0
+    """Exponent omega of the priorities by which the replay is sampled (Schaul et al. 2016: 0.6); 0 is uniform."""
+    environments: int = 64
+    """Paths simulated in parallel; each makes one period a gradient step."""
+    episode: int = 100
+    """Periods after which a path begins anew at a random state; no end of the world, so targets bootstrap."""
+    capacity: int = 100_000
+    """Transitions that the replay buffer holds."""
+    nodes: int = 3
+    """Quadrature nodes a shock."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "n_step", "environments", "episode", "capacity", "nodes"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("actor_lr", "critic_lr"):
+            require(self, name, getattr(self, name) is None or getattr(self, name) > 0, "positive")
+        require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
+        require(self, "tau", self.tau is None or 0 < self.tau <= 1, "in (0, 1]")
+        require(self, "noise", self.noise >= 0, "at least 0")
+        require(self, "prioritised", 0 <= self.prioritised <= 1, "in [0, 1]")
+        require(
+            self, "capacity", self.capacity >= max(self.batch, self.environments), "at least batch and environments"
+        )
+        if self.n_step > 1 and not self.samples:
+            raise MethodError(
+                f"{self.name}: `n_step` = {self.n_step} needs sampled targets, since an expectation over the shocks is "
+                "taken one step ahead; leave it at 1"
+            )
+
+    @property
+    def samples(self) -> bool:
+        """Whether targets are sampled, rather than expected."""
+        raise NotImplementedError
+
+    @property
+    def rates(self) -> tuple[float, float, float]:
+        """actor_lr, critic_lr and tau."""
+        return self.actor_lr, self.critic_lr, self.tau
+
+
+class Learner:
+    """The state of a run: the actor, its environments, replay, optimisers and random numbers.
+
+    A subclass adds critics and targets, and defines what is marked by NotImplementedError.
+    """
+
+    actor: Any
+
+    def __init__(self, method: Any, mdp: MDP, task: Task):
+        self.method, self.mdp = method, mdp
+        self.generator = task.generator(mdp.device)
+        torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
+        self.start = find_start(mdp, self.generator)
+        self.actor = self.first_actor()
+        self.replay = self.empty_replay()
+        self.s = mdp.sample_box(method.environments, self.generator)
+        self.age = torch.randint(method.episode, (method.environments,), generator=self.generator, device=mdp.device)
+        self.actor_lr, self.critic_lr, self.tau = method.rates
+        self.broken = Broken(mdp, method.batch)
+        self.updates = 0
+        while len(self.replay) < method.batch:
+            self.advance()
+
+    def first_actor(self) -> StateFunction:
+        """A deterministic actor, close to the constant shares of the start."""
+        actor = Actor(self.mdp, self.method.hidden).to(self.mdp.device, self.mdp.dtype)
+        actor.body.start_at(self.start.u)
+        return actor
+
+    def empty_replay(self) -> Replay:
+        method, mdp = self.method, self.mdp
+        shape = method.capacity, mdp.S, mdp.A, mdp.low, method.n_step, method.environments
+        return PrioritisedReplay(*shape, omega=method.prioritised) if method.prioritised > 0 else Replay(*shape)
+
+    def explore(self, s: Tensor) -> Tensor:
+        """u (B, A) of the actions to try at s: the actor's, with noise."""
+        u = self.actor.raw(s)
+        noise = torch.randn(u.shape, generator=self.generator, dtype=u.dtype, device=u.device)
+        return u + self.method.noise * noise
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Every environment makes one step; the transitions go into the replay."""
+        mdp, s = self.mdp, self.s
+        u = self.explore(s)
+        a, e = mdp.act(s, u), mdp.sample_shocks(s, self.generator)
+        reached = mdp.transition(s, a, e)
+
+        # A path that is cut short has not ended: its last transition, with the state truly reached, is in the replay.
+        self.age += 1
+        keep = goes_on(mdp, reached) & (self.age < self.method.episode)
+        self.age *= keep
+        self.replay.add(Transitions(s, u, mdp.reward(s, a), mdp.discount(s, a, e).expand(len(s)), reached), keep)
+        self.s = torch.where(keep.unsqueeze(-1), reached, mdp.sample_box(len(s), self.generator))
+
+    def update(self, rate: float) -> None:
+        """One gradient step of all networks, at a share `rate` of their learning rates, and of the targets."""
+        raise NotImplementedError
+
+    def answer(self) -> tuple[StateFunction, StateFunction]:
+        """Policy and value as they are now."""
+        raise NotImplementedError
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        raise NotImplementedError
+
+    def optimisers(self) -> tuple[Adam, ...]:
+        raise NotImplementedError
+
+    def draw(self, rate: float) -> tuple[Tensor, Tensor]:
+        """Places of a batch in the replay, and the weights (B,) of their losses."""
+        return self.replay.draw(self.method.batch, 1 - (1 - FIRST_ETA) * rate, self.generator)
+
+    def state(self) -> dict[str, Any]:
+        """All that the run's further course depends on."""
+        return {
+            "networks": [network.state_dict() for network in self.networks()],
+            "optimisers": [optimiser.state() for optimiser in self.optimisers()],
+            "replay": self.replay.state(),
+            "environments": [self.s, self.age],
+            "generator": self.generator.get_state(),
+            "updates": self.updates,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for network, kept in zip(self.networks(), state["networks"], strict=True):
+            network.load_state_dict(kept)
+        for optimiser, kept in zip(self.optimisers(), state["optimisers"], strict=True):
+            optimiser.restore(kept)
+        self.replay.restore(state["replay"])
+        self.s, self.age = (tensor.to(self.mdp.device) for tensor in state["environments"])
+        self.generator.set_state(state["generator"])
+        self.updates = state["updates"]

@@ -1,0 +1,162 @@
+"""What all learning methods share: a loop of steps, each measured now and then, and the optimiser of their networks."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from econrl.diagnose import Broken
+from econrl.functions import StateFunction
+from econrl.mdp import MDP
+from econrl.solvers.base import Method, Result, Task, Tracker
+
+MEASUREMENTS, MEASURE_EVERY = 40, 20  # of the held-out error: at most in a run; the fewest steps between two
+DEFAULT_STEPS = 10_000
+
+
+class Learns(Protocol):
+    """The state of a run, and how it goes on."""
+
+    broken: Broken
+
+    def advance(self) -> None:
+        """The environments go on."""
+
+    def update(self, rate: float) -> None:
+        """Learn from what they showed; a share `rate` of the run is left."""
+
+    def answer(self) -> tuple[StateFunction, StateFunction]:
+        """Policy and value as they are now."""
+
+    def state(self) -> dict[str, Any]:
+        """All that the run's further course depends on."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+
+
+class Trained(Method):
+    """A method that learns in steps: its `learner` holds the state of a run."""
+
+    def learner(self, mdp: MDP, task: Task) -> Learns:
+        raise NotImplementedError
+
+    def run(self, mdp: MDP, task: Task) -> Result:
+        """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
+        tracker = Tracker(task, self.held_out(task))
+        kept = tracker.resume()
+        learner = self.learner(mdp, task)
+        steps = kept["steps"] if kept else task.steps or self.plan(task, tracker, learner)
+        every = max(steps // MEASUREMENTS, MEASURE_EVERY)
+        message, step, interrupted = "", 0, False
+        if kept:
+            step = kept["step"]
+            learner.restore(kept["learner"])
+        try:
+            while step < steps and not tracker.converged:
+                if task.remaining() <= 0 and tracker.log:
+                    message = f"stopped by the time limit after {step} of {steps} planned steps"
+                    break
+                for _ in range(min(every, steps - step)):
+                    step += 1
+                    learner.advance()
+                    learner.update(1 - (step - 1) / steps)
+                learner.broken.raise_if_seen(mdp)
+                tracker.measure(step, *learner.answer())
+                tracker.keep({"steps": steps, "step": step, "learner": learner.state()})
+        except KeyboardInterrupt:
+            message, interrupted = f"interrupted after {step} of {steps} steps", True
+            if tracker.best is None:
+                tracker.measure(step, *learner.answer())
+        return tracker.result(step, message, interrupted=interrupted, planned_steps=steps)
+
+    def plan(self, task: Task, tracker: Tracker, learner: Learns) -> int:
+        """How many steps fit into the time limit, from the speed of a few that are then taken back."""
+        if task.time_limit is None:
+            return DEFAULT_STEPS
+        before = copy.deepcopy(learner.state())
+
+        def seconds(action: Callable[[], object], times: int) -> float:
+            begun = clock(task.device)
+            for _ in range(times):
+                action()
+            return (clock(task.device) - begun) / times
+
+        def one_step() -> None:
+            learner.advance()
+            learner.update(1e-12)
+
+        one_step()
+        for_step = seconds(one_step, 20)
+        for_measuring = seconds(lambda: tracker.held_out.error(*learner.answer()), 1)
+        learner.restore(before)
+        return steps_in(0.95 * task.remaining(), for_step, for_measuring)
+
+
+def steps_in(seconds: float, for_step: float, for_measuring: float) -> int:
+    """How many steps fit in, given the seconds that a step and a measurement take."""
+    steps = seconds / (for_step + for_measuring / MEASURE_EVERY)
+    if steps > MEASUREMENTS * MEASURE_EVERY:
+        steps = (seconds - MEASUREMENTS * for_measuring) / for_step
+    return max(int(steps), 1)
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, once the device has done all that it was asked to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class Adam:
+    """Kingma and Ba (2015), for the parameters of one network: torch's, without what a small network waits for."""
+
+    def __init__(self, network: nn.Module):
+        self.parameters: list[Tensor] = list(network.parameters())
+        self.means, self.squares = ([torch.zeros_like(p) for p in self.parameters] for _ in range(2))
+        self.steps = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, gradient: Sequence[Tensor], lr: float) -> None:
+        """Move the parameters against this gradient."""
+        adam(
+            self.parameters,
+            list(gradient),
+            self.means,
+            self.squares,
+            [],
+            self.steps,
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=lr,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+
+    def descend(self, loss: Tensor, lr: float) -> None:
+        """One step down the loss, on these parameters alone."""
+        self.step(torch.autograd.grad(loss, self.parameters), lr)
+
+    def state(self) -> list[list[Tensor]]:
+        return [self.means, self.squares, self.steps]
+
+    def restore(self, state: list[list[Tensor]]) -> None:
+        """Go on from what `state` gave."""
+        for own, kept in zip(self.state(), state, strict=True):
+            for x, value in zip(own, kept, strict=True):
+                x.copy_(value)
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
+    """target <- (1 - tau) target + tau online."""
+    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)

@@ -1,0 +1,96 @@
+"""Two critics, and the smaller of their targets: what td3 and sac have in common.
+
+An actor climbs to where a critic errs upwards, and the critic's own target then takes that error up. Two critics with
+first weights of their own err differently, and the smaller value of the two is seldom too high (Fujimoto, van Hoof and
+Meger 2018, clipped double Q-learning).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from econrl.functions import Function, StateFunction
+from econrl.mdp import MDP
+from econrl.networks import ActionValueNetwork, Actor
+from econrl.solvers.base import Task
+from econrl.solvers.off_policy import (
+    Learner,
+    OffPolicy,
+    action_value_loss,
+    expected_target,
+    sampled_target,
+    td_error,
+)
+from econrl.solvers.training import Adam, follow
+from econrl.stochastic import StochasticPolicy
+
+Twins = tuple[ActionValueNetwork, ActionValueNetwork]
+
+
+def smaller(critics: Twins, s: Tensor, u: Tensor) -> Tensor:
+    """min_i Q_i(s, u)."""
+    return torch.minimum(critics[0].of(s, u), critics[1].of(s, u))
+
+
+@dataclass(frozen=True)
+class TwinMethod(OffPolicy):
+    """Settings of the methods with two critics."""
+
+    expected: bool = False
+    """Whether targets are expectations over the shocks, r + sum_j w_j beta V'(s'_j), as on rung 1 of `ddpg`; else the
+    one next state in the replay, as published."""
+
+    @property
+    def samples(self) -> bool:
+        return not self.expected
+
+
+class TwinLearner(Learner):
+    """An actor, two critics and their targets, of which the first carries the actor that is measured."""
+
+    actor: Actor | StochasticPolicy
+
+    def __init__(self, method: TwinMethod, mdp: MDP, task: Task):
+        super().__init__(method, mdp, task)
+        units = asdict(self.start.units)
+        self.critics: Twins = self.critic(units), self.critic(units)
+        self.targets: Twins = self.critics[0].on(mdp), self.critics[1].on(mdp)
+        self.bodies, self.target_bodies = (nn.ModuleList([Q.body for Q in Qs]) for Qs in (self.critics, self.targets))
+        self.actor_optimiser, self.critic_optimiser = Adam(self.actor.body), Adam(self.bodies)
+
+    def critic(self, units: dict) -> ActionValueNetwork:
+        """A critic with weights of its own."""
+        method, mdp = self.method, self.mdp
+        return ActionValueNetwork(mdp, method.hidden, units, method.hidden).to(mdp.device, mdp.dtype)
+
+    def learn_critics(self, value: Function, rate: float) -> Tensor:
+        """One step of both critics towards y = r + beta V'(s'), where `value` is V'. Returns the batch's states."""
+        at, weights = self.draw(rate)
+        batch = self.replay.read(at)
+        target = expected_target if self.method.expected else sampled_target
+        y = target(self.mdp, value, batch)
+        self.broken.watch(batch.s, self.mdp.act(batch.s, batch.u), y)
+        delta = torch.stack([td_error(Q, batch.s, batch.u, y) for Q in self.critics])
+        self.replay.correct(at, delta.abs().mean(dim=0))
+        self.critic_optimiser.descend(action_value_loss(delta, weights), self.critic_lr * rate)
+        self.updates += 1
+        return batch.s
+
+    def follow_critics(self, rate: float) -> float:
+        """Move the critics' targets. Returns the weight tau by which they moved."""
+        tau = self.tau if self.tau == 1 else self.tau * rate
+        follow(self.target_bodies, self.bodies, tau)
+        return tau
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.actor, *self.critics, *self.targets
+
+    def optimisers(self) -> tuple[Adam, ...]:
+        return self.actor_optimiser, self.critic_optimiser
+
+    def answer(self) -> tuple[StateFunction, StateFunction]:
+        """The target's actor, and its first critic at the actor's choice."""
+        return self.targets[0].actor, self.targets[0]
