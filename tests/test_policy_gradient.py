@@ -15,7 +15,7 @@ import econrl
 from econrl import Action, MethodError, Model, State
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
-from econrl.models import BrockMirman
+from econrl.models import BrockMirman, RustBus
 from econrl.solvers import A2C, METHODS, PPO, REINFORCE, TRPO, ActorCritic, on_policy
 from econrl.solvers.base import Task
 from econrl.solvers.on_policy import Batch, critic_loss, policy_gradient_loss
@@ -100,6 +100,13 @@ def test_the_entropy_bonus_pulls_towards_equal_odds():
     g = gradient(policy_gradient_loss(policy, draws(policy, [0, 1], [0.0, 0.0]), entropy=0.5), policy)
     p = 1 / (1 + math.exp(-1))
     assert (-g).tolist() == pytest.approx([0.5 * p * (1 - p), -0.5 * p * (1 - p)])  # dH/dlogit = -p (1 - p) logit
+
+
+def test_the_entropy_bonus_is_annealed_and_given_to_choices_unless_told_otherwise():
+    choice, continuous = MDP(RustBus()), MDP(BrockMirman())
+    assert A2C().bonus(continuous, 1.0) == ActorCritic().bonus(choice, 1.0) == 0
+    assert A2C().bonus(choice, 1.0) > A2C().bonus(choice, 0.5) > A2C().bonus(choice, 0.0) == 0
+    assert A2C(entropy=0.2).bonus(continuous, 0.5) == pytest.approx(0.1)
 
 
 def test_a_column_of_advantages_is_refused():
@@ -509,6 +516,7 @@ def test_settings_that_cannot_be_are_refused(name):
     ("make", "words"),
     [
         (lambda: REINFORCE(weight="half"), 'reinforce: `weight` must be "whole" or "to_go"'),
+        (lambda: REINFORCE(periods=101), "reinforce: `episode` must be at least `periods`"),
         (lambda: PPO(form="trust"), 'ppo: `form` must be "clip" or "penalty"'),
         (lambda: PPO(clip=0.0), "ppo: `clip`"),
         (lambda: PPO(epochs=0), "ppo: `epochs`"),

@@ -28,6 +28,8 @@ class ActorCritic(OnPolicy):
     """Periods that each path makes between two updates."""
     lam: float = 0.0
     """lambda of generalised advantage estimation: 0 is the temporal difference."""
+    entropy: float | None = 0.0
+    """Weight of the entropy bonus, annealed to zero."""
     normalise: bool = False
     """Whether advantages are given mean zero and spread one in each batch."""
     policy_lr: float = 0.0003

@@ -72,14 +72,15 @@ class OnPolicy(Trained):
     """Paths simulated in parallel."""
     periods: int = 16
     """Periods that each path makes between two updates."""
-    episode: int = 100
+    episode: int = 30
     """Periods after which a path begins anew at a random state; no end of the world, so returns bootstrap."""
-    lam: float = 0.95
+    lam: float = 0.7
     """lambda of generalised advantage estimation: 0 trusts the critic, 1 the sampled returns."""
     normalise: bool = True
     """Whether advantages are given mean zero and spread one in each batch."""
-    entropy: float = 0.0
-    """Weight of the entropy bonus."""
+    entropy: float | None = None
+    """Weight of the entropy bonus, annealed to zero; None: 0.3 where there are choices, whose odds would run to zero or
+    one before their consequences are known, else 0."""
     std: float = 0.3
     """Standard deviation of u, the log-odds of an action's share, at the start; it is learned."""
     policy_lr: float = 0.001
@@ -98,7 +99,7 @@ class OnPolicy(Trained):
             require(self, name, getattr(self, name) > 0, "positive")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
         require(self, "lam", 0 <= self.lam <= 1, "between 0 and 1")
-        require(self, "entropy", self.entropy >= 0, "at least 0")
+        require(self, "entropy", self.entropy is None or self.entropy >= 0, "at least 0")
 
     def learner(self, mdp: MDP, task: Task) -> Learner:
         return Learner(self, mdp, task)
@@ -113,8 +114,12 @@ class OnPolicy(Trained):
 
     def improve(self, learner: Learner, batch: Batch, rate: float) -> None:
         """Move the policy, at a share `rate` of the learning rate: one step up the policy gradient."""
-        loss = policy_gradient_loss(learner.policy, batch, self.entropy)
+        loss = policy_gradient_loss(learner.policy, batch, self.bonus(learner.mdp, rate))
         learner.policy_optimiser.descend(loss, self.policy_lr * rate)
+
+    def bonus(self, mdp: MDP, rate: float) -> float:
+        """The entropy bonus at a share `rate` of its weight."""
+        return rate * ((0.3 if mdp.choices else 0.0) if self.entropy is None else self.entropy)
 
     def memory(self, mdp: MDP) -> dict[str, Tensor]:
         """Numbers that the method adapts from one update to the next."""

@@ -77,13 +77,13 @@ class PPO(OnPolicy):
 
     def improve(self, learner: Learner, batch: Batch, rate: float) -> None:
         policy = learner.policy
-        old = policy.on(learner.mdp)
+        old, entropy = policy.on(learner.mdp), self.bonus(learner.mdp, rate)
         for _ in range(self.epochs):
             for part in batch.parts(self.minibatches, learner.generator):
                 if self.form == "clip":
-                    loss = clipped_loss(policy, part, self.clip, self.entropy)
+                    loss = clipped_loss(policy, part, self.clip, entropy)
                 else:
-                    loss = penalised_loss(policy, old, part, learner.memory["kl_weight"], self.entropy)
+                    loss = penalised_loss(policy, old, part, learner.memory["kl_weight"], entropy)
                 learner.policy_optimiser.descend(loss, self.policy_lr * rate)
         if self.form == "penalty":
             with torch.no_grad():

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from econrl.errors import MethodError
+from econrl.solvers.base import require
 from econrl.solvers.on_policy import OnPolicy
 from econrl.solvers.rollouts import Environments, Rollout, returns, since_start
 from econrl.stochastic import StochasticPolicy
@@ -38,6 +39,10 @@ class REINFORCE(OnPolicy):
     """Whether the learned value is subtracted from the return."""
     periods: int = 100
     """Periods of a path."""
+    episode: int = 100
+    """Periods after which a path begins anew; at least `periods`, so that a path is whole."""
+    entropy: float | None = 0.0
+    """Weight of the entropy bonus, annealed to zero."""
     lam: float = 1.0
     """Of the returns that the critic learns: 1, the sampled ones."""
     normalise: bool = False
@@ -45,6 +50,7 @@ class REINFORCE(OnPolicy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self, "episode", self.episode >= self.periods, "at least `periods`")
         if self.weight not in ("whole", "to_go"):
             raise MethodError(f'{self.name}: `weight` must be "whole" or "to_go", got {self.weight!r}')
 

@@ -106,7 +106,8 @@ class TRPO(OnPolicy):
 
     def improve(self, learner: Learner, batch: Batch, rate: float) -> None:
         policy, max_kl = learner.policy, self.max_kl * rate
-        gain = surrogate(policy, batch) + self.entropy * policy.distribution(batch.s).entropy().mean()
+        entropy = policy.distribution(batch.s).entropy().mean()
+        gain = surrogate(policy, batch) + self.bonus(learner.mdp, rate) * entropy
         g = parameters_to_vector(torch.autograd.grad(gain, list(policy.parameters())))
         product = fisher_product(policy, batch.s, self.damping)
         x = conjugate_gradient(product, g, self.iterations)
