@@ -22,8 +22,9 @@ TWINS = pytest.mark.parametrize("kind", [TD3, SAC])
 
 
 @pytest.fixture(autouse=True)
-def no_denormals():
-    """As `solve` sets it."""
+def fast():
+    """As `solve` sets it: no denormals, and one thread, of which libraries that other tests load make two."""
+    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     yield
     torch.set_flush_denormal(False)

@@ -22,8 +22,9 @@ SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
 
 
 @pytest.fixture(autouse=True)
-def no_denormals():
-    """As `solve` sets it."""
+def fast():
+    """As `solve` sets it: no denormals, and one thread, of which libraries that other tests load make two."""
+    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     yield
     torch.set_flush_denormal(False)
