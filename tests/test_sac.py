@@ -1,5 +1,6 @@
 """SAC: its target, its losses, the temperature, and that it learns known answers."""
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ import econrl
 from econrl import SAC, Action, MethodError, Model, Normal, State
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
-from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic
+from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic, StochasticGrowth
 from econrl.networks import Units
 from econrl.solvers import off_policy, sac
 from econrl.solvers.base import Task
 from econrl.solvers.start import find_start
 
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
+WARM_UP = SAC().warm_up  # steps in which the policy rests
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +83,7 @@ def test_the_policy_of_the_quadratic_bandit_is_the_known_gaussian(expected):
     """The temperature makes the entropy that of a Gaussian with std `noise`; so alpha = 2 c noise^2. That is known
     as well as the critics' curvature, which 600 steps leave a quarter too high."""
     model, noise = Bandit(), 0.3
-    learner = trained(SAC(noise=noise, expected=expected, **BANDIT), model, 600)
+    learner = trained(SAC(noise=noise, expected=expected, **BANDIT), model, 600 + WARM_UP)
     s = torch.linspace(-0.8, 0.8, 41).unsqueeze(-1)
     with torch.no_grad():
         pi = learner.actor.distribution(s)
@@ -197,7 +199,7 @@ def test_it_learns_the_closed_form(monkeypatch, settings):
 
     monkeypatch.setattr(off_policy, "find_start", start)
     model = BrockMirman()
-    learner = trained(SAC(**SLOW_AND_SURE, **settings), model, 500)
+    learner = trained(SAC(**SLOW_AND_SURE, **settings), model, 500 + WARM_UP)
     mdp = MDP(model)
     s = mdp.sample_box(1000, torch.Generator().manual_seed(9))
     exact = mdp.exact_policy(s)
@@ -208,7 +210,7 @@ def test_it_learns_the_closed_form(monkeypatch, settings):
 def test_it_learns_the_riccati_gain():
     """Linear-quadratic: u = -F x. The gain by least squares over the domain."""
     model = LinearQuadratic(n=2, m=1)
-    learner = trained(SAC(**{**SLOW_AND_SURE, "actor_lr": 5e-3}, expected=True), model, 600)
+    learner = trained(SAC(**{**SLOW_AND_SURE, "actor_lr": 5e-3}, expected=True), model, 600 + WARM_UP)
     mdp = MDP(model)
     s = mdp.sample_box(500, torch.Generator().manual_seed(9))
     both = learner.answer()[0].on(mdp)(s), mdp.exact_policy(s)
@@ -219,6 +221,30 @@ def test_it_learns_the_riccati_gain():
 def test_a_short_life_is_lived_to_its_end():
     """In the last period everything is consumed: the terminal value is nothing."""
     model = LifeCycle(horizon=4, retirement=2)
-    solution = econrl.solve(model, SAC(hidden=(32, 32), batch=128, actor_lr=0.01), steps=400, progress=False)
+    solution = econrl.solve(model, SAC(hidden=(32, 32), batch=128, actor_lr=0.01), steps=400 + WARM_UP, progress=False)
     share = solution.policy({"m": [1.0, 2.0], "t": [3.0, 3.0]})["c"].numpy() / [1.0, 2.0]
     assert (share > 0.9).all()
+
+
+def test_the_policy_waits_until_the_critics_know_something():
+    """It stays as it is for `warm_up` steps, while the critics learn."""
+    learner = learner_of(SAC(warm_up=3, **SMALL))
+    before, critics = (copy.deepcopy(x.state_dict()) for x in (learner.actor, learner.critics[0]))
+    for step in range(4):
+        rests = all(torch.equal(x, before[name]) for name, x in learner.actor.state_dict().items())
+        assert rests == (step <= 3)
+        learner.update(1.0)
+    assert not all(torch.equal(x, before[name]) for name, x in learner.actor.state_dict().items())
+    assert not all(torch.equal(x, critics[name]) for name, x in learner.critics[0].state_dict().items())
+
+
+@pytest.mark.parametrize("seed", [2, 3, 7])
+def test_it_does_not_run_away_on_growth(seed):
+    """The seeds of twelve with which it did, within 300 steps, before the policy waited: the log-odds of consumption
+    stay near those of the start, -2.7."""
+    learner = learner_of(SAC(), StochasticGrowth(), seed)
+    for step in range(WARM_UP + 300):
+        learner.advance()
+        learner.update(1 - step / 16000)
+    with torch.no_grad():
+        assert learner.actor.distribution(learner.s).mean.abs().max() < 5
