@@ -74,7 +74,7 @@ class OnPolicy(Trained):
     """Periods that each path makes between two updates."""
     episode: int = 30
     """Periods after which a path begins anew at a random state; no end of the world, so returns bootstrap."""
-    lam: float = 0.7
+    lam: float = 0.9
     """lambda of generalised advantage estimation: 0 trusts the critic, 1 the sampled returns."""
     normalise: bool = True
     """Whether advantages are given mean zero and spread one in each batch."""
