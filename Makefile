@@ -20,9 +20,10 @@ lint: $(READY)
 bench: .venv/bench
 	$(BIN)/python replication/bench.py
 
-# The scripts of replication/ on many dimensions and parameters, in their fast settings, a few minutes each.
+# The scripts of replication/ in their fast settings, a few minutes each, into replication/results/fast.
 replicate: .venv/sparse
-	for script in long_plosser rotated_copies parameter_surrogate brumm_scheidegger_2017 curse_of_dimensionality; do \
+	for script in long_plosser rotated_copies parameter_surrogate brumm_scheidegger_2017 curse_of_dimensionality \
+	        policy_gradient_variance algorithms; do \
 	    echo "replication/$$script.py --fast" && $(BIN)/python replication/$$script.py --fast --again || exit 1; \
 	done
 

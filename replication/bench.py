@@ -34,8 +34,11 @@ from econrl.models import (
     Portfolio,
     StochasticGrowth,
 )
+from econrl.solvers import Method
+from econrl.solvers.base import Task
 
 SB3_RANGE = 0.3  # of log-odds to each side of the best constant share: a wider one is worse, for both run to its edge
+FASTER, PATHS = 3.0, 64  # gradient steps for each one of stable-baselines3; paths simulated by both
 OUT = Path(__file__).parent / "results"
 
 
@@ -45,7 +48,7 @@ class Row:
 
     name: str
     model: econrl.Model
-    method: econrl.VI | econrl.DDPG | econrl.Auto
+    method: Method
     seconds: float
     measure: str = "euler"
     mean: float = float("nan")
@@ -59,6 +62,9 @@ ROWS = [
     Row("growth, vi", StochasticGrowth(), econrl.VI(), 60, mean=-4.5, max=-3.5),
     Row("growth, ddpg rung 0", StochasticGrowth(), econrl.DDPG(rung=0), 120, mean=-2.0),
     Row("growth, ddpg rung 1", StochasticGrowth(), econrl.DDPG(rung=1), 120),
+    Row("growth, td3", StochasticGrowth(), econrl.TD3(), 180, mean=-2.0),
+    Row("growth, td3 with expected targets", StochasticGrowth(), econrl.TD3(expected=True), 180, mean=-2.7),
+    Row("growth, sac", StochasticGrowth(), econrl.SAC(), 180, mean=-2.0),
     Row("growth, ddpg rung 2", StochasticGrowth(), econrl.DDPG(), 60, mean=-3.5, max=-2.5),
     Row("buffer_stock, vi", BufferStock(), econrl.VI(), 120),
     Row("buffer_stock, ddpg rung 2", BufferStock(), econrl.DDPG(), 120, mean=-3.0),
@@ -114,7 +120,7 @@ def measured(row: Row, seed: int, share: float) -> dict[str, object]:
 
 
 def measured_sb3(algorithm: str, seconds: float, seed: int) -> dict[str, object]:
-    """Train stable-baselines3's DDPG or TD3 (64x64, batch 256, one gradient step a period) and measure its policy.
+    """Train stable-baselines3's DDPG, TD3 or SAC (64x64, batch 256, one gradient step a period) and measure its policy.
 
     It gets the help that econrl gives itself: states scaled by the domain, actions in log-odds of the share around the
     best constant share, rewards in units of their spread.
@@ -180,6 +186,46 @@ def measured_sb3(algorithm: str, seconds: float, seed: int) -> dict[str, object]
     }
 
 
+def measured_speed(name: str, steps: int, rounds: int = 5) -> dict[str, object]:
+    """Gradient steps a second of `td3` or `sac` and of stable-baselines3's, at the same network (64x64), batch (256)
+    and information (64 paths, one period a step); in turns, the fastest round of each, as a busy machine slows both."""
+    import stable_baselines3
+
+    from econrl.sb3 import BatchEnv
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    model, method = StochasticGrowth(), econrl.METHODS[name](environments=PATHS, hidden=(64, 64), batch=256)
+    learner = method.learner(econrl.mdp.MDP(model, dtype=method.dtype), Task(model, torch.device("cpu")))
+    agent = getattr(stable_baselines3, name.upper())(
+        "MlpPolicy",
+        BatchEnv(model, PATHS, periods=100, reach=SB3_RANGE),
+        policy_kwargs={"net_arch": [64, 64]},
+        batch_size=256,
+        learning_starts=256,
+        train_freq=1,
+        gradient_steps=1,
+        gamma=model.beta,
+        device="cpu",
+    )
+
+    def ours() -> None:
+        for _ in range(steps):
+            learner.advance()
+            learner.update(1.0)
+
+    def rate(run: Callable[[], object]) -> float:
+        begun = time.perf_counter()
+        run()
+        return steps / (time.perf_counter() - begun)
+
+    agent.learn(20 * PATHS)  # its first steps, which only fill its replay
+    pairs = [(rate(ours), rate(lambda: agent.learn(steps * PATHS))) for _ in range(rounds)]
+    own, other = (max(column) for column in zip(*pairs, strict=True))
+    verdict = "met" if own >= FASTER * other else "MISSED"
+    return {"method": name, "steps/s": own, "stable-baselines3": other, "ratio": own / other, f">= {FASTER}": verdict}
+
+
 def worst(runs: pd.DataFrame) -> pd.DataFrame:
     """One line a row of the table: the worst of its seeds, beside its targets."""
     lines = []
@@ -208,15 +254,23 @@ def main() -> None:
     tasks: list[Callable[[], dict[str, object]]] = []
     for row in (row for row in ROWS if wanted(row.name)):
         tasks += [lambda row=row, seed=seed: measured(row, seed, share) for seed in seeds]  # type: ignore[misc]
-    for algorithm in (a for a in ("DDPG", "TD3") if wanted(f"growth, stable-baselines3 {a}")):
+    for algorithm in (a for a in ("DDPG", "TD3", "SAC") if wanted(f"growth, stable-baselines3 {a}")):
         tasks += [lambda a=algorithm, seed=seed: measured_sb3(a, share * 150, seed) for seed in seeds]  # type: ignore[misc]
 
     runs = []
     OUT.mkdir(exist_ok=True)
+    speeds = [
+        measured_speed(name, 100 if options.fast else 500) for name in ("td3", "sac") if wanted(f"speed of {name}")
+    ]
+    if speeds:
+        pd.DataFrame(speeds).to_csv(OUT / "bench_speed.csv", index=False)
+        print(pd.DataFrame(speeds).round(2).to_string(index=False), flush=True)
     for task in tasks:
         runs.append(task())
         print({k: round(v, 2) if isinstance(v, float) else v for k, v in runs[-1].items()}, flush=True)
         pd.DataFrame(runs).to_csv(OUT / "bench_runs.csv", index=False)
+    if not runs:
+        return
     table = worst(pd.DataFrame(runs))
     table.to_csv(OUT / "bench.csv", index=False)
     machine = f"{platform.machine()}, one thread, torch {torch.__version__}, econrl on CPU"

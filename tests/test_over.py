@@ -27,6 +27,7 @@ from econrl.models import IRBC, BrockMirman, BufferStock, LifeCycle, Portfolio, 
 from econrl.networks import ValueNetwork
 from econrl.over import Family
 from econrl.scaled import ScaledFamily, scaled, unscaled
+from econrl.solvers.expansions import expand
 
 # A family calls the member's own code, in float64: a few roundings.
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
@@ -219,6 +220,24 @@ def test_the_polish_begins_at_perturbations_of_several_members(solution):
     assert "perturbation" in solution.info["message"] or "newton" in solution.info["message"]
     corrected = solution._policy
     assert type(corrected.base).__name__ == "ExpandedPolicy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unaided(StochasticGrowth):
+    """It does not say where its steady state is."""
+
+    def steady_state(self):
+        return None
+
+
+def test_perturbations_find_the_steady_states_of_all_members():
+    # The start from the nearest member fails at some corners, where that from anywhere must take over.
+    mdp = MDP(Family(one=Unaided(), over=GROWTH))
+    policy, _ = expand(mdp, torch.Generator().manual_seed(0))
+    theta = policy.grid.mesh()
+    s = torch.cat([torch.tensor([1.0, 0.0]).to(theta).expand(len(theta), 2), theta], dim=-1)
+    consumed = [StochasticGrowth(beta=beta).A - 0.02 for beta in theta[:, 1].tolist()]
+    torch.testing.assert_close(policy(s)[:, 0], torch.tensor(consumed, dtype=torch.float64), rtol=1e-8, atol=0)
 
 
 def test_a_member_has_all_that_a_solution_has(solution, tmp_path):

@@ -85,7 +85,7 @@ def test_the_policy_of_the_quadratic_bandit_is_the_known_gaussian(expected):
     with torch.no_grad():
         pi = learner.actor.distribution(s)
     std = float(pi.log_std.exp().mean())
-    alpha = float(learner.temperature()) * learner.critics[0].units.scale
+    alpha = float(learner.temperature().detach()) * learner.critics[0].units.scale
     assert std == pytest.approx(noise, rel=0.1)
     assert alpha == pytest.approx(2 * model.c * noise**2, rel=0.4)
     assert float((pi.mean - s).abs().mean()) < 0.3 * noise

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from econrl.errors import SolveError
 from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.over import Family
 from econrl.smolyak import SmolyakGrid, count_points
-from econrl.solvers.perturbation import LinearPolicy, QuadraticValue, find_steady_state, linearise
+from econrl.solvers.perturbation import LinearPolicy, QuadraticValue, SteadyState, find_steady_state, linearise
 
 MOST_MEMBERS, LOWEST, HIGHEST = 30, 2, 3  # expanded, at most, unless the lowest level has more; levels
 
@@ -89,17 +91,31 @@ def expand(mdp: MDP, generator: torch.Generator) -> tuple[ExpandedPolicy, Expand
     family = mdp.model
     assert isinstance(family, Family)
     policy, value = ExpandedPolicy(mdp), ExpandedValue(mdp)
-    policies, values, steady = [], [], None
+    policies, values = [], []
+    found: list[tuple[Tensor, SteadyState]] = []
     for theta in policy.grid.mesh():
         member = family.member(dict(zip(family.over, theta.tolist(), strict=True)))
         own = MDP(member, mdp.device, mdp.dtype, mdp.quadrature)
-        steady = find_steady_state(own, generator, near=steady)
+        steady = steady_state_from(mdp, own, theta, found, generator)
+        found.append((theta, steady))
         linear, quadratic = linearise(own, steady)
         policies.append(linear)
         values.append(in_units_of(mdp, theta, linear, quadratic))
     policy.take(policies)
     value.take(values)
     return policy, value
+
+
+def steady_state_from(
+    mdp: MDP, own: MDP, theta: Tensor, found: list[tuple[Tensor, SteadyState]], generator: torch.Generator
+) -> SteadyState:
+    """The steady state of the member at theta, from that of the nearest member `found`, or else from anywhere."""
+    width = (mdp.high - mdp.low)[mdp.parameters]
+    if found:
+        _, near = min(found, key=lambda pair: float(((pair[0] - theta) / width).norm()))
+        with contextlib.suppress(SolveError):  # the nearest may be too far
+            return find_steady_state(own, generator, near)
+    return find_steady_state(own, generator)
 
 
 def in_units_of(mdp: MDP, theta: Tensor, policy: LinearPolicy, value: QuadraticValue) -> QuadraticValue:

@@ -144,7 +144,8 @@ def hamiltonian(mdp: MDP, s_star: Tensor, a_star: Tensor, price: Tensor) -> Call
 
 def find_steady_state(mdp: MDP, generator: torch.Generator, near: SteadyState | None = None) -> SteadyState:
     """Solve f = s, H_a = 0, H_s = lambda for s, u and lambda by the Levenberg-Marquardt method, from several starts:
-    first the model's own `steady_state`, if it has one, else one that is near, that of a similar model.
+    first the model's own `steady_state`, if it has one. With one that is `near`, that of a similar model, from there
+    alone.
 
     The prices are unknowns of their own: where beta f_s has the eigenvalue one, as in a growth model, they do not
     follow from s and a alone. Raises SolveError where no start leads to a steady state off all bounds.
@@ -172,10 +173,10 @@ def find_steady_state(mdp: MDP, generator: torch.Generator, near: SteadyState | 
         return lambda x: f(torch.as_tensor(x).to(mdp.low)).detach().cpu().numpy()
 
     smallest = np.inf
-    for attempt in range(TRIES):
+    for attempt in range(TRIES if near is None else 1):
         x = torch.cat([0 * reach, u_start, torch.ones_like(reach)])
         if attempt == 0 and near is not None:
-            x = torch.cat([(near.s - middle) / reach, near.u, near.price / unit.amax()])
+            x = torch.cat([(near.s - middle) / reach, near.u, torch.ones_like(reach)])
         if attempt == 0 and (known := known_steady_state(mdp)) is not None:
             x = torch.cat([(known[0] - middle) / reach, known[1], torch.ones_like(reach)])
         if attempt > 0:
