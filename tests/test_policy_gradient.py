@@ -21,6 +21,7 @@ from econrl.solvers.base import Task
 from econrl.solvers.on_policy import Batch, critic_loss, policy_gradient_loss, widened
 from econrl.solvers.ppo import adapted, clipped_loss, penalised_loss
 from econrl.solvers.rollouts import Rollout, gae, temporal_differences
+from econrl.solvers.start import lifetime_reward
 from econrl.solvers.trpo import conjugate_gradient, fisher_product, line_search, surrogate
 from econrl.stochastic import ActionDistribution
 
@@ -301,6 +302,17 @@ def test_a_state_far_outside_is_worth_what_the_start_would_bring_there_however_t
         learner.learn_value(batch, G - 100, rate=1.0)
     assert learner.value_reached(near) == learner.critic(near) != before[0]
     assert learner.value_reached(far) == before[1] != learner.critic(far)
+
+
+def test_the_first_fit_counts_what_exploration_costs():
+    mdp = MDP(Aim())
+    s, u = tensor(0.5).expand(2000, 1), torch.zeros(1, 1, dtype=torch.float64)
+    plain, noisy = (
+        lifetime_reward(mdp, u, s, torch.Generator().manual_seed(0), noise).mean().item() for noise in (0.0, 0.5)
+    )
+    noise = 0.5 * torch.randn(100_000, generator=torch.Generator().manual_seed(1))
+    cost = float((noise.sigmoid() - 0.5).square().mean()) / (1 - 0.5)  # of every period, discounted
+    assert plain - noisy == pytest.approx(cost, rel=0.1)  # the targets' own spread, over 2000 paths
 
 
 def test_the_first_fit_sees_twice_the_domain():

@@ -155,11 +155,11 @@ class Learner:
             self.learn_value(batch, G, rate=1.0)
 
     def fit_start(self) -> None:
-        """Fit V to the simulated lifetime reward of the constant shares that the policy starts from, also at states
+        """Fit V to the simulated lifetime reward of the policy's start, constant shares and their noise, also at states
         that paths reach when they leave the domain."""
         s = widened(self.mdp, self.mdp.sample_box(START_STATES, self.generator))
         with torch.no_grad():
-            G = lifetime_reward(self.mdp, self.start.u.unsqueeze(0), s, self.generator).squeeze(0)
+            G = lifetime_reward(self.mdp, self.start.u.unsqueeze(0), s, self.generator, self.method.std).squeeze(0)
         s, G = s[G.isfinite()], G[G.isfinite()]
         for step in range(START_STEPS if len(s) > 0 else 0):
             at = torch.randint(len(s), (START_BATCH,), generator=self.generator, device=s.device)
@@ -205,10 +205,11 @@ class Learner:
         return self.policy, self.critic
 
     def value_reached(self, s: Tensor) -> Tensor:
-        """V(s) (n,), or where a path has left the domain far what the constant shares of the start would bring there.
+        """V(s) (n,), or where a path has left the domain far what the policy's start would bring there.
 
         The critic sees no path go on from such states, and what it made up for them would come back to it as their
-        value: a policy could pay for today's consumption with capital that it then takes to be worth nothing.
+        value: a policy could pay for today's consumption with capital that it then takes to be worth nothing. The noise
+        belongs to the start: without its cost, a path would be better off outside than inside.
         """
         at_home = continuation(self.mdp, self.critic, s)
         return torch.where(self.mdp.inside(s, MARGIN), at_home, continuation(self.mdp, self.abroad, s))
