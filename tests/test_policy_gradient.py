@@ -15,12 +15,13 @@ import econrl
 from econrl import Action, MethodError, Model, State
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
-from econrl.models import BrockMirman, RustBus
+from econrl.models import BrockMirman, BufferStock, RustBus
 from econrl.solvers import A2C, METHODS, PPO, REINFORCE, TRPO, ActorCritic, on_policy
 from econrl.solvers.base import Task
-from econrl.solvers.on_policy import Batch, critic_loss, policy_gradient_loss
+from econrl.solvers.on_policy import Batch, critic_loss, policy_gradient_loss, widened
 from econrl.solvers.ppo import adapted, clipped_loss, penalised_loss
 from econrl.solvers.rollouts import Rollout, gae, temporal_differences
+from econrl.solvers.start import lifetime_reward
 from econrl.solvers.trpo import conjugate_gradient, fisher_product, line_search, surrogate
 from econrl.stochastic import ActionDistribution
 
@@ -287,6 +288,40 @@ def test_the_critic_descends_the_squared_error_and_moves_alone():
         learner.learn_value(batch, G, rate=1.0)
     assert float(critic_loss(V, batch.s, G).detach()) < before
     assert all(torch.equal(x, y) for x, y in zip(policy.values(), learner.policy.state_dict().values(), strict=True))
+
+
+def test_a_state_far_outside_is_worth_what_the_start_would_bring_there_however_the_critic_moves():
+    """The critic has no data there: a value of its own making would feed on itself."""
+    learner = learner_of(A2C(**SMALL))
+    mdp, middle = learner.mdp, (learner.mdp.low + learner.mdp.high) / 2
+    near, far = middle[None], (mdp.high + 2 * (mdp.high - mdp.low))[None]
+    before = learner.value_reached(near), learner.value_reached(far)
+    learner.advance()
+    batch, G = learner.judge(learner.rollout)
+    for _ in range(5):
+        learner.learn_value(batch, G - 100, rate=1.0)
+    assert learner.value_reached(near) == learner.critic(near) != before[0]
+    assert learner.value_reached(far) == before[1] != learner.critic(far)
+
+
+def test_the_first_fit_counts_what_exploration_costs():
+    mdp = MDP(Aim())
+    s, u = tensor(0.5).expand(2000, 1), torch.zeros(1, 1, dtype=torch.float64)
+    plain, noisy = (
+        lifetime_reward(mdp, u, s, torch.Generator().manual_seed(0), noise).mean().item() for noise in (0.0, 0.5)
+    )
+    noise = 0.5 * torch.randn(100_000, generator=torch.Generator().manual_seed(1))
+    cost = float((noise.sigmoid() - 0.5).square().mean()) / (1 - 0.5)  # of every period, discounted
+    assert plain - noisy == pytest.approx(cost, rel=0.1)  # the targets' own spread, over 2000 paths
+
+
+def test_the_first_fit_sees_twice_the_domain():
+    mdp = MDP(BufferStock())  # wealth, measured in logarithms
+    s = widened(mdp, tensor(0.3, 1.0, 5.0)[:, None])
+    ratio = (5.0 / 0.3) ** 0.5
+    assert s.flatten().tolist() == pytest.approx([0.3 / ratio, 1 / 1.5**0.5, 5 * ratio])
+    mdp = MDP(BrockMirman())
+    assert not mdp.inside(widened(mdp, mdp.sample_box(500, torch.Generator().manual_seed(0))), 0.4).all()
 
 
 @pytest.mark.parametrize("method", [A2C, TRPO, PPO])

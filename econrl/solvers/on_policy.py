@@ -21,6 +21,7 @@ from econrl.bellman import continuation
 from econrl.diagnose import Broken
 from econrl.mdp import MDP
 from econrl.networks import ValueNetwork
+from econrl.simulate import MARGIN
 from econrl.solvers.base import Task, require
 from econrl.solvers.rollouts import Environments, Rollout, gae, normalised, on_states, temporal_differences
 from econrl.solvers.start import find_start, lifetime_reward
@@ -74,7 +75,7 @@ class OnPolicy(Trained):
     """Periods that each path makes between two updates."""
     episode: int = 30
     """Periods after which a path begins anew at a random state; no end of the world, so returns bootstrap."""
-    lam: float = 0.7
+    lam: float = 0.9
     """lambda of generalised advantage estimation: 0 trusts the critic, 1 the sampled returns."""
     normalise: bool = True
     """Whether advantages are given mean zero and spread one in each batch."""
@@ -146,18 +147,19 @@ class Learner:
         self.environments = Environments(mdp, method.environments, method.episode, self.generator)
         self.memory = method.memory(mdp)
         self.broken = Broken(mdp, method.environments * method.periods)
-        self.actor_target, self.critic_target = self.policy, self.critic
         self.fit_start()
+        self.abroad = self.critic.on(mdp)
         for _ in range(WARM_UP // method.periods):
             self.advance()
             batch, G = self.judge(self.rollout)
             self.learn_value(batch, G, rate=1.0)
 
     def fit_start(self) -> None:
-        """Fit V to the simulated lifetime reward of the constant shares that the policy starts from."""
-        s = self.mdp.sample_box(START_STATES, self.generator)
+        """Fit V to the simulated lifetime reward of the policy's start, constant shares and their noise, also at states
+        that paths reach when they leave the domain."""
+        s = widened(self.mdp, self.mdp.sample_box(START_STATES, self.generator))
         with torch.no_grad():
-            G = lifetime_reward(self.mdp, self.start.u.unsqueeze(0), s, self.generator).squeeze(0)
+            G = lifetime_reward(self.mdp, self.start.u.unsqueeze(0), s, self.generator, self.method.std).squeeze(0)
         s, G = s[G.isfinite()], G[G.isfinite()]
         for step in range(START_STEPS if len(s) > 0 else 0):
             at = torch.randint(len(s), (START_BATCH,), generator=self.generator, device=s.device)
@@ -189,7 +191,7 @@ class Learner:
         Advantages come in the critic's units at each state: rich and poor states count alike.
         """
         v = on_states(self.critic, rollout.s)
-        v_next = on_states(lambda s: continuation(self.mdp, self.critic, s), rollout.s_next)
+        v_next = on_states(self.value_reached, rollout.s_next)
         advantage = self.method.advantages(rollout, v, v_next) / self.critic.units.size(v)
         if self.method.normalise:
             advantage = normalised(advantage)
@@ -202,10 +204,20 @@ class Learner:
         """The policy, which is measured at its mode, and its value."""
         return self.policy, self.critic
 
+    def value_reached(self, s: Tensor) -> Tensor:
+        """V(s) (n,), or where a path has left the domain far what the policy's start would bring there.
+
+        The critic sees no path go on from such states, and what it made up for them would come back to it as their
+        value: a policy could pay for today's consumption with capital that it then takes to be worth nothing. The noise
+        belongs to the start: without its cost, a path would be better off outside than inside.
+        """
+        at_home = continuation(self.mdp, self.critic, s)
+        return torch.where(self.mdp.inside(s, MARGIN), at_home, continuation(self.mdp, self.abroad, s))
+
     def state(self) -> dict[str, Any]:
         """All that the run's further course depends on."""
         return {
-            "networks": [network.state_dict() for network in (self.policy, self.critic)],
+            "networks": [network.state_dict() for network in (self.policy, self.critic, self.abroad)],
             "optimisers": [optimiser.state() for optimiser in (self.policy_optimiser, self.critic_optimiser)],
             "environments": self.environments.state(),
             "memory": self.memory,
@@ -214,10 +226,20 @@ class Learner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        for network, kept in zip((self.policy, self.critic), state["networks"], strict=True):
+        for network, kept in zip((self.policy, self.critic, self.abroad), state["networks"], strict=True):
             network.load_state_dict(kept)
         for optimiser, kept in zip((self.policy_optimiser, self.critic_optimiser), state["optimisers"], strict=True):
             optimiser.restore(kept)
         self.environments.restore(state["environments"])
         self.memory = {name: tensor.to(self.mdp.device) for name, tensor in state["memory"].items()}
         self.generator.set_state(state["generator"])
+
+
+def widened(mdp: MDP, s: Tensor) -> Tensor:
+    """States s (n, S) of the domain, spread over what is twice as far around its middle, as `MDP.inside` measures it:
+    so far paths go before they begin anew."""
+    c, logs = mdp.continuous, mdp.logarithmic
+    wide = s.clone()
+    wide[:, c] += 2 * MARGIN * (s - (mdp.low + mdp.high) / 2)[:, c]
+    wide[:, logs] = s[:, logs] * (s / (mdp.low * mdp.high).sqrt())[:, logs] ** (2 * MARGIN)
+    return wide

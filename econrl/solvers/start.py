@@ -74,13 +74,23 @@ def units_of(values: Tensor) -> Units:
     return Units(float(values.mean()), float(spread), sign)
 
 
-def lifetime_reward(mdp: MDP, u: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    """Discounted reward (C, P) of each constant u (C, A) from each state s (P, S), the same shocks for all."""
+def lifetime_reward(mdp: MDP, u: Tensor, s: Tensor, generator: torch.Generator, noise: float = 0.0) -> Tensor:
+    """Discounted reward (C, P) of each constant u (C, A) from each state s (P, S), the same shocks for all.
+
+    `noise` is the standard deviation of what is added to the continuous columns of u in each period.
+    """
+    spread = torch.zeros_like(u[0])
+    spread[mdp.free] = noise
     periods = LONGEST if mdp.horizon is None else mdp.horizon
     s, u = s.expand(len(u), *s.shape), u.unsqueeze(1)
     total, factor = torch.zeros_like(s[..., 0]), torch.ones_like(s[..., 0])
     for _ in range(periods):
-        a, e = mdp.act(s, u), mdp.sample_shocks(s[0], generator)
+        drawn = u
+        if noise > 0:
+            drawn = u + spread * torch.randn(
+                s.shape[:-1] + spread.shape, generator=generator, dtype=s.dtype, device=s.device
+            )
+        a, e = mdp.act(s, drawn), mdp.sample_shocks(s[0], generator)
         reward, discount, s_next = mdp.reward(s, a), mdp.discount(s, a, e), mdp.transition(s, a, e)
         if mdp.horizon is not None:
             alive = mdp.period(s) < mdp.horizon
