@@ -355,16 +355,21 @@ def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> 
     """The same with the value function's own derivative V_s in place of the costate: whether the policy is optimal for
     its value. For models without an Euler equation; together with the Bellman residual it tests optimality. In the
     column of a choice stands its `regret`; the others are conditional on the choices made."""
+    if mdp.choices:
+        return residuals_given_choices(mdp, policy, value, s)
     shadow_price = torch.func.grad(lambda s: continuation(mdp, value, s).sum())
+    G, scale = condition(mdp, shadow_price, policy, s)
+    return complementarity(mdp, G, scale, s, policy(s))
+
+
+def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
+    """`greedy_residuals` where there are choices: those of the continuous actions option by option, and the regrets."""
     a, found = policy(s), torch.zeros(len(s), mdp.A, dtype=s.dtype, device=s.device)
     columns = [column for column, _ in mdp.choices]
-    for option in mdp.options:
+    for option in mdp.options if mdp.free else []:
         rows = (a[:, columns] == option).all(dim=-1).nonzero().flatten()
-        if len(rows) > 0 and mdp.free:
-            chosen, at = mdp.given(option), s[rows]
-            own = lambda s: policy(s)[..., mdp.free]  # noqa: E731
-            G, scale = condition(chosen, shadow_price, own, at)
-            residuals = complementarity(chosen, G, scale, at, own(at))
+        if len(rows) > 0:
+            residuals = greedy_residuals(mdp.given(option), lambda s: policy(s)[..., mdp.free], value, s[rows])
             found[rows.unsqueeze(-1), mdp.tensor(mdp.free).long()] = residuals
     for column in columns:
         found[:, column] = regret(mdp, value, s, a, column)
