@@ -381,7 +381,7 @@ def test_a_step_of_trpo_raises_the_surrogate_and_keeps_the_divergence():
     with torch.no_grad():
         kl = float(old.kl(learner.policy.distribution(batch.s)).mean())
         after = float(surrogate(learner.policy, batch))
-    assert 0.25 * 0.02 < kl <= 0.02  # it uses its room: less than a quarter would be two halvings
+    assert 0.1 * 0.02 < kl <= 0.02  # it uses its room: a quarter after one halving, a sixteenth after two
     assert after > before + 0.003
 
 
