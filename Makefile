@@ -10,7 +10,7 @@ solve: $(READY)
 	$(BIN)/econrl solve models/growth.py --method ddpg --time-limit 60 --out out/growth --overwrite
 
 test: .venv/sparse
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
