@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 
 OUTSIDE = 0.1  # share of a simulation outside the domain that calls for a word
+SHOWN = 5e-5  # the smallest share that a percentage of two digits shows
 
 ModelText = Annotated[
     str, typer.Argument(metavar="MODEL", help="A .py file (FILE.py:CLASS if it defines several), or a name of `list`.")
@@ -251,7 +252,7 @@ def say_outside(accuracy: pd.DataFrame) -> None:
     if shares["outside"] > OUTSIDE or shares["restarted"] > 0:
         say(
             f"warning: {shares['outside']:.0%} of the simulation lies outside the domain that the model was solved on"
-            + (f", {shares['restarted']:.2%} so far that a path began anew" if shares["restarted"] > 0 else "")
+            + (f", {shares['restarted']:.2%} so far that a path began anew" if shares["restarted"] >= SHOWN else "")
             + ". Widen `low` and `high` of its states"
         )
 

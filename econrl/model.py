@@ -109,6 +109,11 @@ class Model:
 
     # What every model has.
 
+    @property
+    def title(self) -> str:
+        """What messages call the model."""
+        return type(self).__name__
+
     def replace(self, **parameters: Any) -> Self:
         """The same model with other parameters: `model.replace(gamma=5.0)`."""
         known = self.parameters()

@@ -18,7 +18,6 @@ from econrl.functions import StateFunction
 from econrl.mdp import MDP
 from econrl.member import member_at
 from econrl.model import Model
-from econrl.over import Family
 from econrl.simulate import paths as simulated_paths
 
 
@@ -54,7 +53,7 @@ class Solution:
     @property
     def name(self) -> str:
         """What was solved, in words."""
-        return self.model.title if isinstance(self.model, Family) else type(self.model).__name__
+        return self.model.title
 
     @property
     def structure(self) -> Structure:

@@ -89,7 +89,7 @@ def solve(
     reason = chosen.why_not(mdp)
     if reason is not None:
         able = [name for name, cls in METHODS.items() if cls().why_not(mdp) is None]
-        raise MethodError(f"{chosen.name} cannot solve {type(model).__name__}: {reason}. Methods that can: {able}")
+        raise MethodError(f"{chosen.name} cannot solve {model.title}: {reason}. Methods that can: {able}")
     if warm_start is not None:
         task.warm_start = functions_of(warm_start, model, chosen)
     if checkpoint is not None:

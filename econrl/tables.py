@@ -53,12 +53,12 @@ def read_points(mdp: MDP, points: Points) -> Tensor:
         missing = [name for name in known if name not in points]
         unknown = [name for name in points if name not in known]
         if unknown:
-            raise SpecError(f"{type(mdp.model).__name__} has no state {', '.join(unknown)}; it has {', '.join(known)}")
+            raise SpecError(f"{mdp.model.title} has no state {', '.join(unknown)}; it has {', '.join(known)}")
         values = points
     else:
         raise SpecError(f"points must be a DataFrame, a dict or a tensor, got {type(points).__name__}")
     if missing:
-        raise SpecError(f"the points lack the state(s) {', '.join(missing)} of {type(mdp.model).__name__}")
+        raise SpecError(f"the points lack the state(s) {', '.join(missing)} of {mdp.model.title}")
     chains, finite = {chain.name: chain for chain in mdp.chains}, dict(mdp.finite)
     parts = []
     for slot in mdp.state_slots:

@@ -542,3 +542,9 @@ def test_a_solution_of_a_users_model_needs_its_file(run, cake, tmp_path):
 def test_the_zoo_file_and_the_zoo_class_are_one(solved):
     assert find_model(sys.modules[BrockMirman.__module__].__file__) is BrockMirman
     assert isinstance(econrl.load(solved).model, BrockMirman)
+
+
+def test_the_module_is_the_command():
+    shown = subprocess.run([sys.executable, "-m", "econrl", "list", "--method", "td0"], capture_output=True, text=True)
+    assert shown.returncode == 0
+    assert "td0" in shown.stdout

@@ -21,9 +21,11 @@ GOOD_START = 0.01  # held-out error of a perturbation from which the polish can 
 
 @dataclass(frozen=True)
 class Auto(Method):
-    """The endogenous grid method where it applies: it needs no more than seconds. Value iteration where there are
-    discrete choices. Else perturbation where there is a steady state, or a short actor-critic run; then Gauss-Newton,
-    and the value.
+    """What suits the model, one stage after another.
+
+    The endogenous grid method where it applies: it needs no more than seconds. Value iteration where there are discrete
+    choices. Else perturbation where there is a steady state, or a short actor-critic run; then Gauss-Newton, and the
+    value.
 
     Where the polish does not improve on a perturbation, the actor-critic runs after all, and the polish again from
     there. A stage that does not apply or does not help leaves a message; what comes back is the stage with the lowest

@@ -18,7 +18,7 @@ def chosen_value(Q: MenuValue, Q_target: MenuValue, s: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DoubleDQN(DQN):
-    """Double deep Q-network: `dqn` with the target
+    """Double deep Q-network, `dqn` with another target.
 
         y = r + beta Q'(s', argmax_d' Q(s', d')).
 
