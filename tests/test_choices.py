@@ -9,8 +9,9 @@ import torch
 
 import econrl
 from econrl import Action, Budget, Choice, DiscreteState, Model, Normal, State
+from econrl.accuracy import measure
 from econrl.errors import MethodError, SpecError
-from econrl.euler import greedy_residuals, regret
+from econrl.euler import find_structure, greedy_residuals, regret
 from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.models import JobSearch, Retirement, RustBus
@@ -181,6 +182,7 @@ def test_a_retired_consumer_eats_the_annuity_and_a_worker_retires_when_rich():
     accuracy = solution.accuracy(2000).set_index(["sample", "measure"])
     assert accuracy.loc[("box", "greedy"), "mean"] < -3.0
     assert accuracy.loc[("box", "bellman"), "mean"] < -5.0
+    assert accuracy.loc[("ergodic", "restarted"), "mean"] == 0, "all is eaten at the end of a life, which is no escape"
 
 
 def test_choices_and_continuous_actions_of_all_kinds_together():
@@ -209,6 +211,14 @@ def test_regret_is_what_the_best_option_would_add():
     assert regret(mdp, mdp.exact_value, s, 1 - wrong, 0).abs().max() < 1e-6
     measured = solution.accuracy(500).set_index(["sample", "measure"])
     assert measured.loc[("box", "policy"), "mean"] <= math.log10(2e-3)
+
+
+def test_a_wrong_option_is_an_error_of_one():
+    """Whatever the numbers of the options are, and however often the exact policy takes them."""
+    mdp = MDP(JobSearch())
+    s = mdp.tensor([[0.1], [0.2], [0.3], [0.9]])
+    wrong = measure(mdp, find_structure(mdp), lambda s: 1 - mdp.exact_policy(s), mdp.exact_value, s)["policy"]
+    assert wrong.tolist() == [1, 1, 1, 1]
 
 
 def test_a_solution_with_choices_is_saved_and_loaded(tmp_path):
