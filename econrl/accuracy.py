@@ -156,9 +156,10 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
     measures["bellman"] = relative(in_chunks(mdp, lambda s: bellman_residual(mdp, policy, value, s), s), v)
     exact = mdp.exact_policy(s)
     if exact is not None:
-        errors = torch.stack([relative(e, x) for e, x in zip((policy(s) - exact).T, exact.T, strict=True)], dim=-1)
+        a = policy(s)
+        errors = torch.stack([relative(e, x) for e, x in zip((a - exact).T, exact.T, strict=True)], dim=-1)
         for column, _ in mdp.choices:
-            errors[:, column] = (policy(s) != exact)[:, column].to(s.dtype)
+            errors[:, column] = (a != exact)[:, column].to(s.dtype)
         measures["policy"] = errors.amax(dim=-1)
         measures.update(by_action(mdp, "policy", errors))
     exact_value = mdp.exact_value(s)

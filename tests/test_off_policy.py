@@ -22,13 +22,7 @@ SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
 TWINS = pytest.mark.parametrize("kind", [TD3, SAC])
 
 
-@pytest.fixture(autouse=True)
-def fast():
-    """As `solve` sets it: no denormals, and one thread, of which libraries that other tests load make two."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    yield
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
 
 
 @pytest.fixture

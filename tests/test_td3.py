@@ -18,13 +18,7 @@ from econrl.solvers.start import find_start
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
 
 
-@pytest.fixture(autouse=True)
-def fast():
-    """As `solve` sets it: no denormals, and one thread, of which libraries that other tests load make two."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    yield
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
 
 
 def mdp_of(model, method):

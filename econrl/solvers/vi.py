@@ -142,7 +142,8 @@ class Iteration:
         """Improve and evaluate once; the change of V (relative to max |V|) or of the policy (in shares), if larger."""
         u, v = self.improve(self.s, self.u, scan)
         if self.method.howard > 0:
-            self.value.fit(v.unsqueeze(-1))  # the options to be taken tomorrow
+            if self.mdp.choices:
+                self.value.fit(v.unsqueeze(-1))  # the options to be taken tomorrow
             v = self.evaluation(self.s, u).solve(v, self.method.howard)
         by_value = (v - self.v).abs().max() / v.abs().max().clamp(min=1e-300)
         by_policy = (self.shares(u) - self.shares(self.u)).abs().sum(dim=-1).max()
