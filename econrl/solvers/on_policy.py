@@ -88,7 +88,7 @@ class OnPolicy(Trained):
     """Adam's learning rate for the policy, annealed to zero."""
     critic_lr: float = 0.005
     """Adam's learning rate for the critic, annealed to zero."""
-    critic_steps: int = 4
+    critic_steps: int = 16
     """Gradient steps of the critic in an update, each on an equal part of the rollout."""
     nodes: int = 3
     """Quadrature nodes a shock, with which the held-out error is measured."""
