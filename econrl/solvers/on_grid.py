@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -76,7 +77,9 @@ class OnTensorGrid(Method):
         """Raise SolveError, before anything is allocated, where the grid would not fit."""
         points = self.points_of(mdp)
         states = math.prod(points) * mdp.layers
-        size = f"{states:,} grid points ({' x '.join(map(str, points))}) and {len(mdp.nodes):,} shock nodes"
+        runs = [(n, len(list(same))) for n, same in itertools.groupby(points)]
+        sides = " x ".join(f"{n}^{times}" if times > 1 else str(n) for n, times in runs)
+        size = f"{states:.3g} grid points ({sides}) and {len(mdp.nodes):,} shock nodes"
         advice = "Reduce `points` (or `nodes`, or the number of states), raise `memory_limit`, or take another method"
         require_memory(self.name, mdp, self.memory(mdp, points), size, advice, self.memory_limit)
 
