@@ -68,17 +68,18 @@ class Broken:
 
     def __init__(self, mdp: MDP, batch: int):
         self.seen = torch.zeros((), dtype=torch.bool, device=mdp.device)
-        self.states, self.actions = mdp.low.new_zeros(batch, mdp.S), mdp.low.new_zeros(batch, mdp.A)
+        self.s, self.u = mdp.low.new_zeros(batch, mdp.S), mdp.low.new_zeros(batch, mdp.A)
 
-    def watch(self, s: Tensor, a: Tensor, y: Tensor) -> None:
-        self.states = torch.where(self.seen, self.states, s)
-        self.actions = torch.where(self.seen, self.actions, a)
-        self.seen = self.seen | ~y.isfinite().all()
+    def watch(self, s: Tensor, u: Tensor, y: Tensor) -> None:
+        """Look at the targets y of the states s and the actions, given by their unbounded u."""
+        self.s = torch.where(self.seen, self.s, s)
+        self.u = torch.where(self.seen, self.u, u)
+        self.seen = self.seen | (y - y).sum().isnan()  # x - x is zero, or not a number
 
     def raise_if_seen(self, mdp: MDP) -> None:
         """Raises SolveError that names the model's function and the state, or says that the training diverged."""
         if self.seen:
-            fault = first_fault(mdp, self.states, self.actions)
+            fault = first_fault(mdp, self.s, mdp.act(self.s, self.u))
             name = type(mdp.model).__name__
             raise SolveError(
                 f"{fault}. It was met while solving: mend the function, or the bounds that allow this state or action"

@@ -163,7 +163,10 @@ class FeasibleSet:
         """(low, width) with a = low + width y, each (..., 1) or (..., n)."""
 
         def column(bound: Any) -> Tensor:
-            value = torch.as_tensor(evaluate_bound(bound, s, a), dtype=like.dtype, device=like.device)
+            value = evaluate_bound(bound, s, a)
+            if isinstance(value, float | int):
+                return like.new_full((1,), value)  # which, unlike a copy of the number, the device does not wait for
+            value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
             return value if v.size is not None and value.ndim == like.ndim else value.unsqueeze(-1)
 
         if isinstance(v, Budget):

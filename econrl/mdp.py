@@ -84,6 +84,8 @@ class MDP(FeasibleSet):
         self.logarithmic = [c for c in moving if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
         self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
+        self.whole = [c for c in range(self.S) if c not in self.continuous]
+        """The columns of whole numbers: those of `finite`, and t."""
         self.nodes, self._shock_weights = self._rule()
         self._widened: dict[float, tuple[Tensor, Tensor]] = {}  # the domain, by margin
 
@@ -221,9 +223,9 @@ class MDP(FeasibleSet):
         """n states uniform on the domain; chains and periods uniform over their values."""
         u = torch.rand(n, self.S, generator=generator, dtype=self.dtype, device=self.device)
         s = self.low + (self.high - self.low) * u
-        whole = [c for c in range(self.S) if c not in self.continuous]
-        steps = self.high[whole] - self.low[whole] + 1
-        s[:, whole] = (u[:, whole] * steps).floor().minimum(steps - 1)
+        if self.whole:
+            steps = self.high[self.whole] - self.low[self.whole] + 1
+            s[:, self.whole] = (u[:, self.whole] * steps).floor().minimum(steps - 1)
         return s
 
     def sample_initial(self, n: int, generator: torch.Generator) -> Tensor:
@@ -254,8 +256,14 @@ class MDP(FeasibleSet):
             high[self.logarithmic] = self.high[self.logarithmic] * factor
             self._widened[margin] = low[self.continuous], high[self.continuous]
         low, high = self._widened[margin]
-        s = s[..., self.continuous]
+        s = s[..., adjacent(self.continuous)]
         return ((s >= low) & (s <= high)).all(dim=-1)
+
+
+def adjacent(columns: list[int]) -> slice | list[int]:
+    """Columns that follow one another as a slice, which is a view; a list is sent to the device at every use."""
+    run = slice(columns[0], columns[-1] + 1) if columns else slice(0, 0)
+    return run if columns == list(range(run.start, run.stop)) else columns
 
 
 def held_size(v: Any) -> int | None:

@@ -61,10 +61,13 @@ class MenuValue(StateFunction):
         """(..., D) at states s (..., S)."""
         raise NotImplementedError
 
+    def place(self, u: Tensor) -> Tensor:
+        """Where the actions u (..., A) are on the menu, (..., 1)."""
+        return (u.unsqueeze(-2) == self.menu).all(dim=-1).int().argmax(dim=-1, keepdim=True)
+
     def of(self, s: Tensor, u: Tensor) -> Tensor:
         """Q of the actions u (..., A), which are on the menu."""
-        d = (u.unsqueeze(-2) == self.menu).all(dim=-1).int().argmax(dim=-1, keepdim=True)
-        return self.Q(s).gather(-1, d).squeeze(-1)
+        return self.Q(s).gather(-1, self.place(u)).squeeze(-1)
 
     def forward(self, s: Tensor) -> Tensor:
         return self.Q(s).amax(dim=-1)
@@ -81,6 +84,10 @@ class NetworkMenuValue(MenuValue):
 
     def describe(self) -> dict[str, Any]:
         return {"size": len(self.menu), "hidden": self.hidden, "units": asdict(self.units)}
+
+    def raw(self, s: Tensor, u: Tensor) -> Tensor:
+        """Q(s, u) in units, (...), of actions that are on the menu."""
+        return self.body(self.features(s)).gather(-1, self.place(u)).squeeze(-1)
 
     def Q(self, s: Tensor) -> Tensor:
         return self.units.value(self.body(self.features(s)))

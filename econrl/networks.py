@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from econrl.functions import StateFunction
 from econrl.groups import Group
-from econrl.mdp import MDP
+from econrl.mdp import MDP, adjacent
 from econrl.pooled import PooledNetwork
 
 
@@ -68,10 +69,11 @@ class Features(nn.Module):
         self.register_buffer("log_middle", (mdp.low[self.logs] * mdp.high[self.logs]).log() / 2)
 
     def forward(self, s: Tensor) -> Tensor:
-        if self.size == len(self.plain):  # no other feature than the states themselves
-            return (s - self.middle) / self.radius
-        logs = s[..., self.logs].maximum(self.smallest).log()
-        parts = [(s[..., self.plain] - self.middle) / self.radius, 2 * (logs - self.log_middle)]
+        plain = (s[..., adjacent(self.plain)] - self.middle) / self.radius
+        if self.size == len(self.plain):
+            return plain
+        logs = s[..., adjacent(self.logs)].maximum(self.smallest).log()
+        parts = [plain, 2 * (logs - self.log_middle)]
         if self.horizon is not None:
             remaining = (self.horizon - s[..., -1:]).clamp(min=0.5)
             parts.append(2 * remaining.log() - math.log(self.horizon))
@@ -133,7 +135,8 @@ class Actor(StateFunction):
 
 @dataclass(frozen=True)
 class Units:
-    """The units of a critic: V = center + scale x, or, where values differ by orders of magnitude, V = sign e^x.
+    """The units x of a critic: V = center + scale x, or, where values differ by orders of magnitude,
+    V = sign e^(center + sign scale x). V rises with x.
 
     With constant relative risk aversion V is a power of wealth. Its logarithm is close to linear in the logarithm of
     wealth, and an error in it is a relative error of V: the same in terms of consumption, rich or poor.
@@ -145,20 +148,23 @@ class Units:
     """0 for the linear unit; else the sign of V everywhere."""
 
     def value(self, x: Tensor) -> Tensor:
-        x = self.center + self.scale * x
-        return x if self.sign == 0 else self.sign * x.clamp(max=LARGEST_EXPONENT).exp()
+        if self.sign == 0:
+            return self.center + self.scale * x
+        return self.sign * (self.center + self.sign * self.scale * x).clamp(max=LARGEST_EXPONENT).exp()
 
     def raw(self, v: Tensor) -> Tensor:
         """The inverse of `value`."""
-        return ((v if self.sign == 0 else v.abs().log()) - self.center) / self.scale
-
-    def add(self, v: Tensor, d: Tensor) -> Tensor:
-        """The value v, raised by d units; it keeps its sign where that is the same everywhere."""
-        return self.value(self.raw(v) + (d if self.sign >= 0 else -d))
+        if self.sign == 0:
+            return (v - self.center) / self.scale
+        return (v.abs().log() - self.center) / (self.sign * self.scale)
 
     def size(self, v: Tensor) -> Tensor:
         """dV/dx at the value v: what one unit is worth there."""
         return torch.full_like(v, self.scale) if self.sign == 0 else self.scale * v.detach().abs()
+
+    def error(self, x: Tensor, v: Tensor) -> Tensor:
+        """How far x is above the value v: (V(x) - v) / size(v)."""
+        return x - self.raw(v) if self.sign == 0 else (self.value(x) - v) / self.size(v)
 
 
 LARGEST_EXPONENT = 80.0  # e^80 is near the largest number of single precision
@@ -193,8 +199,45 @@ class ActionValueNetwork(StateFunction):
     def describe(self) -> dict[str, Any]:
         return {"hidden": self.hidden, "units": asdict(self.units), "actor_hidden": self.actor.hidden}
 
+    def raw(self, s: Tensor, u: Tensor) -> Tensor:
+        """Q(s, u) in units, (...)."""
+        return self.body(torch.cat([self.features(s), u], dim=-1)).squeeze(-1)
+
     def of(self, s: Tensor, u: Tensor) -> Tensor:
-        return self.units.value(self.body(torch.cat([self.features(s), u], dim=-1)).squeeze(-1))
+        return self.units.value(self.raw(s, u))
 
     def forward(self, s: Tensor) -> Tensor:
         return self.of(s, self.actor.raw(s))
+
+
+class SideBySide(nn.Module):
+    """n networks of one form as one: x (..., inputs) to (n, ..., outputs).
+
+    Small networks cost their operations and not their arithmetic, so that n cost hardly more than one. It holds the
+    weights of all, of which the networks' own become views.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]):
+        super().__init__()
+        self.n, self.form = len(networks), (networks[0],)  # in a tuple, so that its weights are not held twice
+        self.names = [name for name, _ in networks[0].named_parameters()]
+        self.weights = nn.ParameterList()
+        for name in self.names:
+            own = [network.get_parameter(name) for network in networks]
+            self.weights.append(nn.Parameter(torch.stack([p.detach() for p in own]), own[0].requires_grad))
+            for i, p in enumerate(own):
+                p.data = self.weights[-1].data[i]
+
+    def forward(self, x: Tensor) -> Tensor:
+        (form,), weights = self.form, list(self.weights)
+        if not isinstance(form, MLP):
+            each = [{name: w[i] for name, w in zip(self.names, weights, strict=True)} for i in range(self.n)]
+            return torch.stack([functional_call(form, own, (x,)) for own in each])
+        y = x.flatten(0, -2).expand(self.n, -1, -1)
+        for layer in form:
+            if isinstance(layer, nn.Linear):
+                W, b = weights.pop(0), weights.pop(0)
+                y = torch.baddbmm(b.unsqueeze(1), y, W.mT)
+            else:
+                y = layer(y)
+        return y.unflatten(1, x.shape[:-1])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Transitions:
     s_next: Tensor  # (n, S)
 
 
-class Replay(nn.Module):
+class Replay:
     """Keeps the last `capacity` transitions; sampling is uniform over those present.
 
     With `steps` above one, transitions are added in rows of one for each of `paths` paths side by side, and a sample
@@ -32,31 +32,27 @@ class Replay(nn.Module):
     into another, nor from the newest transitions over the seam of the ring into the oldest.
     """
 
-    s: Tensor
-    u: Tensor
-    r: Tensor
-    beta: Tensor
-    s_next: Tensor
-    goes_on: Tensor
-
     def __init__(self, capacity: int, states: int, actions: int, like: Tensor, steps: int = 1, paths: int = 1):
-        super().__init__()
-        shapes = {"s": (states,), "u": (actions,), "r": (), "beta": (), "s_next": (states,)}
-        for name, shape in shapes.items():
-            self.register_buffer(name, torch.zeros(capacity, *shape, dtype=like.dtype, device=like.device))
-        self.register_buffer("goes_on", torch.zeros(capacity, dtype=torch.bool, device=like.device))
+        self.widths = [states, actions, 1, 1, states, 1]
+        self.table = torch.zeros(capacity, sum(self.widths), dtype=like.dtype, device=like.device)
+        """A row for each transition, whose last column says whether its path goes on: one write, and one read."""
+        self.s, self.u, self.r, self.beta, self.s_next = vars(self._shown(self.table)).values()
         self.capacity, self.steps, self.paths, self.added = capacity, steps, paths, 0
 
     def __len__(self) -> int:
         return min(self.added, self.capacity)
 
+    @property
+    def goes_on(self) -> Tensor:
+        """Whether the path of each transition goes on from its `s_next`, (capacity,)."""
+        return self.table[:, -1] > 0
+
     def add(self, new: Transitions, goes_on: Tensor | None = None) -> Tensor:
         """Remember transitions, and whether each path goes on from `s_next` (n,). Returns their places."""
         at = (self.added + torch.arange(len(new.s), device=new.s.device)) % self.capacity
-        for buffer, values in zip(self._shown(), vars(new).values(), strict=True):
-            buffer[at] = values
-        if goes_on is not None:
-            self.goes_on[at] = goes_on
+        flags = torch.zeros_like(new.r) if goes_on is None else goes_on.to(new.r)
+        columns = [new.s, new.u, *(x.unsqueeze(-1) for x in (new.r, new.beta)), new.s_next, flags.unsqueeze(-1)]
+        self.table[at] = torch.cat(columns, dim=-1)
         self.added += len(new.s)
         return at
 
@@ -66,38 +62,39 @@ class Replay(nn.Module):
 
     def draw(self, n: int, eta: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n places, and the weights (n,) of their losses, here all one."""
-        return torch.randint(len(self), (n,), generator=generator, device=self.s.device), self.s.new_ones(n)
+        return torch.randint(len(self), (n,), generator=generator, device=self.table.device), self.table.new_ones(n)
 
     def correct(self, at: Tensor, errors: Tensor) -> None:
-        """Hear the critic's errors (n,) on the transitions at these places; uniform draws do not heed them."""
+        """Hear the critics' errors (..., n) on the transitions at these places; uniform draws do not heed them."""
 
     def read(self, at: Tensor) -> Transitions:
         """The transitions that begin at these places, of up to `steps` periods."""
-        found = Transitions(*(buffer[at] for buffer in self._shown()))
-        going = torch.ones_like(self.goes_on[at])
+        rows = self.table.index_select(0, at)
+        found = self._shown(rows)
+        going = torch.ones_like(at, dtype=torch.bool)
         for _ in range(self.steps - 1):
             age = (self.added - 1 - at) % self.capacity  # transitions added since
-            going = going & self.goes_on[at] & (age >= self.paths)
+            going = going & (rows[:, -1] > 0) & (age >= self.paths)
             at = (at + self.paths) % self.capacity
-            found.r = torch.where(going, found.r + found.beta * self.r[at], found.r)
-            found.beta = torch.where(going, found.beta * self.beta[at], found.beta)
-            found.s_next = torch.where(going.unsqueeze(-1), self.s_next[at], found.s_next)
+            rows = self.table.index_select(0, at)
+            then = self._shown(rows)
+            found.r = torch.where(going, found.r + found.beta * then.r, found.r)
+            found.beta = torch.where(going, found.beta * then.beta, found.beta)
+            found.s_next = torch.where(going.unsqueeze(-1), then.s_next, found.s_next)
         return found
 
     def state(self) -> dict[str, Any]:
         """What is in the buffer, to be restored later."""
-        return {"added": self.added, "columns": [buffer[: len(self)] for buffer in self._kept()]}
+        return {"added": self.added, "rows": self.table[: len(self)]}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.added = state["added"]
-        for buffer, kept in zip(self._kept(), state["columns"], strict=True):
-            buffer[: len(kept)] = kept.to(buffer)
+        self.table[: len(self)] = state["rows"].to(self.table)
 
-    def _shown(self) -> tuple[Tensor, ...]:
-        return self.s, self.u, self.r, self.beta, self.s_next
-
-    def _kept(self) -> tuple[Tensor, ...]:
-        return *self._shown(), self.goes_on
+    def _shown(self, rows: Tensor) -> Transitions:
+        """The columns of rows (n, ...), which share their memory."""
+        s, u, r, beta, s_next, _ = rows.split(self.widths, dim=-1)
+        return Transitions(s, u, r.squeeze(-1), beta.squeeze(-1), s_next)
 
 
 class PrioritisedReplay(Replay):
@@ -110,15 +107,12 @@ class PrioritisedReplay(Replay):
     Source: Schaul, Quan, Antonoglou and Silver (2016), "Prioritized experience replay", proportional variant.
     """
 
-    priority: Tensor
-    largest: Tensor
-
     def __init__(self, *arguments: Any, omega: float, **more: Any):
         super().__init__(*arguments, **more)
         self.omega = omega
         # p^omega, in double precision, as their sum over the buffer is what draws are made from
-        self.register_buffer("priority", torch.zeros(self.capacity, dtype=torch.float64, device=self.s.device))
-        self.register_buffer("largest", torch.ones((), dtype=torch.float64, device=self.s.device))
+        self.priority = torch.zeros(self.capacity, dtype=torch.float64, device=self.table.device)
+        self.largest = torch.ones_like(self.priority[0])
 
     def add(self, new: Transitions, goes_on: Tensor | None = None) -> Tensor:
         at = super().add(new, goes_on)
@@ -132,11 +126,12 @@ class PrioritisedReplay(Replay):
         part = part + torch.rand(n, generator=generator, dtype=total.dtype, device=total.device)
         at = torch.searchsorted(total, part / n * total[-1], right=True).clamp(max=len(self) - 1)
         p = self.priority[at]
-        return at, ((p / p.min()) ** -eta).to(self.s.dtype)
+        return at, ((p / p.min()) ** -eta).to(self.table.dtype)
 
     def correct(self, at: Tensor, errors: Tensor) -> None:
-        """Hear the critic's errors (n,) on the transitions at these places."""
-        p = (errors.detach().abs().to(self.priority) + FLOOR) ** self.omega
+        """Hear the errors (n,) of the critic on the transitions at these places; of several, (..., n), their mean."""
+        size = errors.detach().abs().reshape(-1, len(at)).mean(dim=0)
+        p = (size.to(self.priority) + FLOOR) ** self.omega
         self.priority[at] = p
         self.largest = torch.maximum(self.largest, p.max())
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from econrl.functions import StateFunction
-from econrl.mdp import MDP
+from econrl.mdp import MDP, adjacent
 from econrl.networks import MLP, Features, network
 
 LOG_STD = (-10.0, 2.0)  # beyond, a policy draws the same action always, or the bounds only
@@ -48,7 +48,7 @@ class ActionDistribution:
 
     def log_prob(self, u: Tensor) -> Tensor:
         """log-density (...) of the shares squash(u), plus the log-probability of the choices in u (..., A)."""
-        z = (u[..., self.mdp.free] - self.mean) / self.log_std.exp()
+        z = (u[..., adjacent(self.mdp.free)] - self.mean) / self.log_std.exp()
         gaussian = -(z.square() / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(dim=-1)
         total = gaussian - self.mdp.log_squash_volume(u)
         for (column, _), x in zip(self.mdp.choices, self.logits, strict=True):

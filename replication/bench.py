@@ -6,22 +6,23 @@ is known the policy's mean error relative to it is given. The library stable-bas
 same units, with the same network and batch.
 
     python replication/bench.py             everything, about five hours; irbc alone is most of it
-    python replication/bench.py --fast      a tenth of the time for each row, one seed, no targets
+    python replication/bench.py --fast      a tenth of the time for each row, one seed
     python replication/bench.py growth      only the rows whose name holds a word
+
+Writes results/bench_runs.csv, in which rows that were not run again stay, bench.md, and bench_speed.csv.
 """
 
 from __future__ import annotations
 
-import argparse
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from common import arguments, markdown, parser_of
+from common import measured as kept
 
 import econrl
 from econrl.models import (
@@ -38,8 +39,10 @@ from econrl.solvers import Method
 from econrl.solvers.base import Task
 
 SB3_RANGE = 0.3  # of log-odds to each side of the best constant share: a wider one is worse, for both run to its edge
+SB3_SECONDS = 150.0
 FASTER, PATHS = 3.0, 64  # gradient steps for each one of stable-baselines3; paths simulated by both
-OUT = Path(__file__).parent / "results"
+TEXT = """Every row is a full `solve` under a time limit, in seconds; the worst of its seeds, and the median of their
+gradient steps a second. Errors: log10, on the policy's own simulation, held out."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ ROWS = [
     Row("growth, td3", StochasticGrowth(), econrl.TD3(), 180, mean=-2.0),
     Row("growth, td3 with expected targets", StochasticGrowth(), econrl.TD3(expected=True), 180, mean=-2.7),
     Row("growth, sac", StochasticGrowth(), econrl.SAC(), 180, mean=-2.0),
+    Row("growth, ppo", StochasticGrowth(), econrl.PPO(), 180, mean=-1.7),
+    Row("growth, a2c", StochasticGrowth(), econrl.A2C(), 180, mean=-1.7),
     Row("growth, ddpg rung 2", StochasticGrowth(), econrl.DDPG(), 60, mean=-3.5, max=-2.5),
     Row("buffer_stock, vi", BufferStock(), econrl.VI(), 120),
     Row("buffer_stock, ddpg rung 2", BufferStock(), econrl.DDPG(), 120, mean=-3.0),
@@ -105,9 +110,6 @@ def measured(row: Row, seed: int, share: float) -> dict[str, object]:
     solution = econrl.solve(row.model, row.method, time_limit=share * row.seconds, seed=seed, progress=False)
     table = solution.accuracy().set_index(["sample", "measure"])
     return {
-        "name": row.name,
-        "seed": seed,
-        "limit": share * row.seconds,
         "seconds": solution.info["seconds"],
         "steps": solution.info["steps"],
         "measure": row.measure,
@@ -174,9 +176,6 @@ def measured_sb3(algorithm: str, seconds: float, seed: int) -> dict[str, object]
     spent = time.perf_counter() - begun
     table = solution(learner, spent).accuracy().set_index(["sample", "measure"])
     return {
-        "name": f"growth, stable-baselines3 {algorithm}",
-        "seed": seed,
-        "limit": seconds,
         "seconds": spent,
         "steps": learner._n_updates,
         "measure": "euler",
@@ -187,20 +186,22 @@ def measured_sb3(algorithm: str, seconds: float, seed: int) -> dict[str, object]
 
 
 def measured_speed(name: str, steps: int, rounds: int = 5) -> dict[str, object]:
-    """Gradient steps a second of `td3` or `sac` and of stable-baselines3's, at the same network (64x64), batch (256)
-    and information (64 paths, one period a step); in turns, the fastest round of each, as a busy machine slows both."""
+    """Gradient steps a second of `td3` or `sac` and of stable-baselines3's, at the same network (64x64, SiLU), batch
+    (256) and information (64 paths, one period a step); in turns, the fastest round of each, as a busy machine slows
+    both."""
     import stable_baselines3
 
     from econrl.sb3 import BatchEnv
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    model, method = StochasticGrowth(), econrl.METHODS[name](environments=PATHS, hidden=(64, 64), batch=256)
+    every_step = {"warm_up": 0} if name == "sac" else {}  # its policy learns from the first step on, as theirs does
+    model, method = StochasticGrowth(), econrl.METHODS[name](environments=PATHS, **every_step)
     learner = method.learner(econrl.mdp.MDP(model, dtype=method.dtype), Task(model, torch.device("cpu")))
     agent = getattr(stable_baselines3, name.upper())(
         "MlpPolicy",
         BatchEnv(model, PATHS, periods=100, reach=SB3_RANGE),
-        policy_kwargs={"net_arch": [64, 64]},
+        policy_kwargs={"net_arch": [64, 64], "activation_fn": torch.nn.SiLU},
         batch_size=256,
         learning_starts=256,
         train_freq=1,
@@ -242,39 +243,38 @@ def worst(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__, fast="a tenth of the time, one seed")
     parser.add_argument("words", nargs="*", help="only rows whose name holds one of these")
-    parser.add_argument("--fast", action="store_true", help="a tenth of the time, one seed")
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    share, seeds = (0.1, [0]) if options.fast else (1.0, range(options.seeds))
+    given = arguments(parser)
+    share, seeds = (0.1, [0]) if given.fast else (1.0, [0, 1, 2])
     torch.set_num_threads(1)
 
-    wanted = lambda name: not options.words or any(word in name for word in options.words)  # noqa: E731
-    tasks: list[Callable[[], dict[str, object]]] = []
-    for row in (row for row in ROWS if wanted(row.name)):
-        tasks += [lambda row=row, seed=seed: measured(row, seed, share) for seed in seeds]  # type: ignore[misc]
-    for algorithm in (a for a in ("DDPG", "TD3", "SAC") if wanted(f"growth, stable-baselines3 {a}")):
-        tasks += [lambda a=algorithm, seed=seed: measured_sb3(a, share * 150, seed) for seed in seeds]  # type: ignore[misc]
+    def wanted(name: str) -> bool:
+        return not given.words or any(word in name for word in given.words)
 
-    runs = []
-    OUT.mkdir(exist_ok=True)
-    speeds = [
-        measured_speed(name, 100 if options.fast else 500) for name in ("td3", "sac") if wanted(f"speed of {name}")
-    ]
+    speeds = [measured_speed(name, 100 if given.fast else 500) for name in ("td3", "sac") if wanted(f"speed of {name}")]
     if speeds:
-        pd.DataFrame(speeds).to_csv(OUT / "bench_speed.csv", index=False)
+        pd.DataFrame(speeds).to_csv(given.out / "bench_speed.csv", index=False)
         print(pd.DataFrame(speeds).round(2).to_string(index=False), flush=True)
-    for task in tasks:
-        runs.append(task())
-        print({k: round(v, 2) if isinstance(v, float) else v for k, v in runs[-1].items()}, flush=True)
-        pd.DataFrame(runs).to_csv(OUT / "bench_runs.csv", index=False)
-    if not runs:
+
+    runs: dict[str, tuple[float, Callable[[int], dict[str, object]]]] = {
+        row.name: (share * row.seconds, lambda seed, row=row: measured(row, seed, share))  # type: ignore[misc]
+        for row in ROWS
+    }
+    for algorithm in ("DDPG", "TD3", "SAC"):
+        train = lambda seed, a=algorithm: measured_sb3(a, share * SB3_SECONDS, seed)  # noqa: E731
+        runs[f"growth, stable-baselines3 {algorithm}"] = share * SB3_SECONDS, train
+    keys = [
+        {"name": name, "seed": seed, "limit": limit}
+        for name, (limit, _) in runs.items()
+        for seed in seeds
+        if wanted(name)
+    ]
+    file = given.out / "bench_runs.csv"
+    if kept(file, keys, lambda key: runs[key["name"]][1](key["seed"]), again=True).empty:
         return
-    table = worst(pd.DataFrame(runs))
-    table.to_csv(OUT / "bench.csv", index=False)
-    machine = f"{platform.machine()}, one thread, torch {torch.__version__}, econrl on CPU"
-    print(f"\nWorst of the seeds; errors log10 on the ergodic set, held out. {machine}\n")
+    table = worst(pd.read_csv(file))
+    markdown(given.out / "bench.md", "What econrl reaches", TEXT, [table])
     print(table.round(2).to_string(index=False))
 
 

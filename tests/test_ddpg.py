@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import econrl
+import learners
 from econrl import DDPG, Action, MethodError, Model, Normal, SolveError, State
 from econrl.accuracy import HeldOut, samples
 from econrl.expectation import Quadrature
@@ -20,18 +21,13 @@ from econrl.replay import Transitions
 from econrl.solvers import ddpg, off_policy, training
 from econrl.solvers.base import Task
 from econrl.solvers.start import Start, find_start
+from learners import CPU, mdp_of
 
-CPU = torch.device("cpu")
 RUNGS = pytest.mark.parametrize("rung", [0, 1, 2])
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
 
 
-@pytest.fixture(autouse=True)
-def no_denormals():
-    """As `solve` sets it: a run is several times faster, and the same in the end."""
-    torch.set_flush_denormal(True)
-    yield
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
 
 
 @pytest.fixture
@@ -44,18 +40,13 @@ def quick(monkeypatch):
     monkeypatch.setattr(training, "MEASURE_EVERY", 1)
 
 
-def mdp_of(model, method):
-    return MDP(model, dtype=method.dtype, quadrature=Quadrature(nodes=method.nodes))
-
-
 def run(model, method, seed=0, **task):
     """The method alone, without `check`."""
     return method.run(mdp_of(model, method), Task(model, CPU, seed, **task))
 
 
 def learner_of(model=None, seed=0, **settings):
-    model, method = model or BrockMirman(), DDPG(**{**SMALL, **settings})
-    return method.learner(mdp_of(model, method), Task(model, CPU, seed))
+    return learners.learner_of(DDPG(**{**SMALL, **settings}), model, seed)
 
 
 def same(a, b):

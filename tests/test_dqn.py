@@ -6,34 +6,25 @@ import pytest
 import torch
 
 import econrl
+import learners
 from econrl import DQN, DoubleDQN, MethodError
-from econrl.expectation import Quadrature
-from econrl.interpolation import TensorGrid
 from econrl.mdp import MDP
 from econrl.menu import NetworkMenuValue, greedy, menu_of
 from econrl.models import Investment, LifeCycle, LongPlosser, RustBus, StochasticGrowth
-from econrl.solvers.base import Task
 from econrl.solvers.double_dqn import chosen_value
 from econrl.solvers.dqn import highest_value, huber_loss
 from econrl.solvers.off_policy import sampled_target
-from econrl.table import states_of, tabulate
+from learners import Exact, trained
 
 CPU = torch.device("cpu")
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "actions": 5}
 
 
-@pytest.fixture(autouse=True)
-def no_denormals():
-    """As `solve` sets it."""
-    torch.set_flush_denormal(True)
-    yield
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
 
 
-def learner_of(method=None, model=None, seed=0):
-    method, model = method or DQN(**SMALL), model or Investment()
-    mdp = MDP(model, dtype=method.dtype, quadrature=Quadrature(nodes=method.nodes))
-    return method.learner(mdp, Task(model, CPU, seed))
+def learner_of(method=None, model=None):
+    return learners.learner_of(method or DQN(**SMALL), model or Investment())
 
 
 class Estimates:
@@ -180,35 +171,6 @@ def test_a_solution_comes_back_from_disk_and_the_same_seed_gives_the_same_bits(t
         assert torch.equal(solution.value(points), twin.value(points))
     assert not torch.equal(solution.value(points), other.value(points))
     assert set(solution.accuracy(points=200)["measure"]) >= {"euler", "bellman"}
-
-
-class Exact:
-    """The exact answer of a menu on a fine grid, to which answers are compared."""
-
-    def __init__(self, model, menu, points):
-        self.mdp = MDP(model)
-        columns = self.mdp.continuous
-        low, high = self.mdp.low[columns].tolist(), self.mdp.high[columns].tolist()
-        self.grid = TensorGrid(low, high, points, [0.0] * len(points), "linear")
-        self.s = states_of(self.mdp, self.grid)
-        self.V, _ = tabulate(self.mdp, self.grid, self.mdp.act(self.s.unsqueeze(1), menu.double())).solve()
-
-    def loss(self, policy):
-        """Share of lifetime value lost by a policy, the mean over all states of the table."""
-        v, _ = tabulate(self.mdp, self.grid, policy.on(self.mdp)(self.s).unsqueeze(1)).solve()
-        return float(((self.V - v) / self.V.abs()).mean())
-
-    def error(self, value):
-        """The relative error of a value, the mean over all states of the table."""
-        return float(((value.on(self.mdp)(self.s) - self.V) / self.V).abs().mean())
-
-
-def trained(method, model, steps):
-    learner = learner_of(method, model)
-    for step in range(steps):
-        learner.advance()
-        learner.update(1 - step / steps)
-    return learner
 
 
 def test_dqn_finds_when_to_replace_an_engine_and_not_from_its_newest_transition_alone():

@@ -348,8 +348,8 @@ def test_a_rollout_of_one_step_is_rung_two_and_a_longer_one_looks_at_the_same_va
             return 0.0 * self.body(s) + float(np.log(share / (1 - share)))
 
     for steps in (1, 4):
-        a, J, J_s, gradient = improve(mdp, mdp.exact_value, Exact(), s, steps, torch.Generator().manual_seed(1))
-        assert (a - mdp.exact_policy(s)).abs().max() < 1e-12
+        u, J, J_s, gradient = improve(mdp, mdp.exact_value, Exact(), s, steps, torch.Generator().manual_seed(1))
+        assert (mdp.act(s, u) - mdp.exact_policy(s)).abs().max() < 1e-12
         assert (J - mdp.exact_value(s)).abs().max() < 1e-6
         (V_s,) = torch.autograd.grad(mdp.exact_value(x := s.clone().requires_grad_()).sum(), x)
         assert (J_s - V_s).abs().max() < 1e-5 * V_s.abs().max()

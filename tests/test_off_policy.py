@@ -8,16 +8,18 @@ import pytest
 import torch
 
 import econrl
+import learners
 from econrl import DDPG, SAC, TD3, Action, Budget, MarkovChain, MethodError, Model, Normal, State
-from econrl.expectation import Quadrature
 from econrl.mdp import MDP
-from econrl.models import BrockMirman, LifeCycle
-from econrl.networks import Units
+from econrl.models import IRBC, BrockMirman, LifeCycle
+from econrl.networks import ActionValueNetwork, Units
 from econrl.solvers import off_policy, training
 from econrl.solvers.base import Task, Tracker
 from econrl.solvers.start import Start
+from econrl.solvers.training import Adam
+from econrl.solvers.twin import Twins
+from learners import CPU
 
-CPU = torch.device("cpu")
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
 TWINS = pytest.mark.parametrize("kind", [TD3, SAC])
 
@@ -35,10 +37,8 @@ def quick(monkeypatch):
 
 def learner_of(method, model=None, seed=0):
     """sac's policy does not wait here, where single steps are looked at."""
-    model = model or BrockMirman()
     method = dataclasses.replace(method, warm_up=0) if isinstance(method, SAC) else method
-    mdp = MDP(model, dtype=method.dtype, quadrature=Quadrature(nodes=method.nodes))
-    return method.learner(mdp, Task(model, CPU, seed))
+    return learners.learner_of(method, model, seed)
 
 
 def numbers(modules):
@@ -57,15 +57,15 @@ def same(a, b):
 def test_targets_get_no_gradient_and_move_only_by_following(quick, kind, expected):
     learner = learner_of(kind(expected=expected, **SMALL))
     learner.tau = 0.0
-    modules = [learner.bodies, learner.actor.body, learner.target_bodies]
+    modules = [learner.critics.body, learner.actor.body, learner.targets.body]
     before = [numbers([module]) for module in modules]
     for _ in range(4):
         learner.advance()
         learner.update(1.0)
     moved = [not same(numbers([module]), kept) for module, kept in zip(modules, before, strict=True)]
     assert moved == [True, True, False]
-    assert all(not p.requires_grad and p.grad is None for p in learner.target_bodies.parameters())
-    assert all(p.grad is None for p in learner.bodies.parameters())  # nothing is left for another step to pick up
+    assert all(not p.requires_grad and p.grad is None for p in learner.targets.body.parameters())
+    assert all(p.grad is None for p in learner.critics.body.parameters())  # nothing is left for another step to pick up
 
 
 @TWINS
@@ -73,19 +73,19 @@ def test_targets_get_no_gradient_and_move_only_by_following(quick, kind, expecte
 def test_one_networks_step_leaves_the_other_as_it_was(quick, kind, still):
     learner = learner_of(kind(**SMALL))
     setattr(learner, f"{still}_lr", 0.0)
-    before = numbers([learner.actor.body]), numbers([learner.bodies])
+    before = numbers([learner.actor.body]), numbers([learner.critics.body])
     for _ in range(4):
         learner.update(1.0)
     assert same(numbers([learner.actor.body]), before[0]) == (still == "actor")
-    assert same(numbers([learner.bodies]), before[1]) == (still == "critic")
+    assert same(numbers([learner.critics.body]), before[1]) == (still == "critic")
 
 
 @TWINS
 def test_the_critics_begin_apart_and_stay_apart(quick, kind):
     learner = learner_of(kind(**SMALL))
     for _ in range(3):
-        assert not same(*(numbers([Q.body]) for Q in learner.critics))
-        assert not same(*(numbers([Q.body]) for Q in learner.targets))
+        assert not same(*(numbers([Q.body]) for Q in learner.critics.both))
+        assert not same(*(numbers([Q.body]) for Q in learner.targets.both))
         learner.update(1.0)
 
 
@@ -96,8 +96,8 @@ def test_the_target_takes_the_smaller_value_at_each_state(quick, kind):
     state = learner.generator.get_state()
     both = learner.value(s)
     alone = []
-    for Q in learner.targets:
-        kept, learner.targets = learner.targets, (Q, Q)
+    for Q in learner.targets.both:
+        kept, learner.targets = learner.targets, Twins(Q, Q).on(learner.mdp)
         learner.generator.set_state(state)
         alone.append(learner.value(s))
         learner.targets = kept
@@ -108,9 +108,9 @@ def test_the_target_takes_the_smaller_value_at_each_state(quick, kind):
 @TWINS
 def test_soft_target_updates_move_by_tau(quick, kind):
     learner = learner_of(kind(tau=0.25, **SMALL, **({"delay": 1} if kind is TD3 else {})))
-    before = numbers([learner.target_bodies])
+    before = numbers([learner.targets.body])
     learner.update(1.0)
-    for old, new, now in zip(before, learner.bodies.parameters(), learner.target_bodies.parameters(), strict=True):
+    for old, new, now in zip(before, learner.critics.body.parameters(), learner.targets.body.parameters(), strict=True):
         torch.testing.assert_close(now, 0.75 * old + 0.25 * new)  # float32
 
 
@@ -134,6 +134,34 @@ def test_a_life_that_ends_gets_its_terminal_value_and_one_that_does_not_bootstra
         learner.advance()
         learner.update(1.0)
     assert not learner.broken.seen
+
+
+# Networks side by side, and their optimiser
+
+
+@pytest.mark.parametrize("model", [BrockMirman(), IRBC(n=3)], ids=["fully connected", "pooled"])
+def test_two_critics_as_one_are_what_they_are_alone_and_stay_so_as_they_learn(model):
+    mdp, draws = MDP(model), torch.Generator().manual_seed(0)
+    both = [ActionValueNetwork(mdp, (8, 8), {}, (8,)).to(mdp.dtype) for _ in range(2)]
+    twins = Twins(*both)
+    s = mdp.sample_box(20, draws).unflatten(0, (4, 5))
+    u = torch.randn(4, 5, mdp.A, generator=draws, dtype=mdp.dtype)
+    optimiser = Adam(twins.body)
+    for _ in range(2):
+        q = twins.raw(s, u)
+        torch.testing.assert_close(q, torch.stack([Q.raw(s, u) for Q in both]))
+        torch.testing.assert_close(twins.smaller(s, u), q.amin(dim=0))
+        optimiser.descend(q.square().mean(), 0.1)
+        assert not torch.allclose(twins.raw(s, u), q)
+
+
+def test_a_step_does_not_depend_on_how_its_gradient_lies_in_memory():
+    """Kingma and Ba's first step is lr sign(g), but for the rounding of epsilon."""
+    layer = torch.nn.Linear(2, 3, bias=False)
+    before, gradient = layer.weight.detach().clone(), torch.tensor([[1.0, -2.0, 3.0], [-4.0, 5.0, 6.0]]).T
+    assert not gradient.is_contiguous()
+    Adam(layer).step([gradient], 0.1)
+    torch.testing.assert_close(layer.weight.detach(), before - 0.1 * gradient.sign())
 
 
 # Several steps and priorities

@@ -11,36 +11,18 @@ import torch
 
 import econrl
 from econrl import SAC, Action, MethodError, Model, Normal, State
-from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic, StochasticGrowth
 from econrl.networks import Units
 from econrl.solvers import off_policy, sac
-from econrl.solvers.base import Task
 from econrl.solvers.start import find_start
+from learners import learner_of, trained
 
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
 WARM_UP = SAC().warm_up  # steps in which the policy rests
 
 
 pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
-
-
-def mdp_of(model, method):
-    return MDP(model, dtype=method.dtype, quadrature=Quadrature(nodes=method.nodes))
-
-
-def learner_of(method, model=None, seed=0):
-    model = model or BrockMirman()
-    return method.learner(mdp_of(model, method), Task(model, torch.device("cpu"), seed))
-
-
-def trained(method, model, steps):
-    learner = learner_of(method, model)
-    for step in range(steps):
-        learner.advance()
-        learner.update(1 - step / steps)
-    return learner
 
 
 # The quadratic bandit
@@ -82,7 +64,7 @@ def test_the_policy_of_the_quadratic_bandit_is_the_known_gaussian(expected):
     with torch.no_grad():
         pi = learner.actor.distribution(s)
     std = float(pi.log_std.exp().mean())
-    alpha = float(learner.temperature().detach()) * learner.critics[0].units.scale
+    alpha = float(learner.temperature().detach()) * learner.critics.units.scale
     assert std == pytest.approx(noise, rel=0.1)
     assert alpha == pytest.approx(2 * model.c * noise**2, rel=0.4)
     assert float((pi.mean - s).abs().mean()) < 0.3 * noise
@@ -91,16 +73,13 @@ def test_the_policy_of_the_quadratic_bandit_is_the_known_gaussian(expected):
 # Targets and losses
 
 
-class Flat:
-    """A critic without weights."""
+class Roof:
+    """Two critics without weights, u and -u in units of 3."""
 
     units = Units(scale=3.0)
 
-    def __init__(self, f):
-        self.f = f
-
-    def of(self, s, u):
-        return self.f(u[..., 0])
+    def smaller(self, s, u):
+        return -u[..., 0].abs()
 
 
 def test_the_target_is_the_smaller_value_less_the_price_of_the_missing_entropy():
@@ -108,21 +87,21 @@ def test_the_target_is_the_smaller_value_less_the_price_of_the_missing_entropy()
     s = learner.mdp.sample_box(1000, learner.generator)
     alpha, H = torch.tensor(0.2), torch.tensor(-1.5)
     kept = learner.generator.get_state()
-    y = sac.soft_value((Flat(lambda u: u), Flat(lambda u: -u)), learner.actor, s, alpha, H, learner.generator)
+    y = sac.soft_value(Roof(), learner.actor, s, alpha, H, learner.generator)
     learner.generator.set_state(kept)
     pi = learner.actor.distribution(s)
     u = pi.sample(learner.generator)
     assert y.shape == (1000,)
-    torch.testing.assert_close(y, -u[:, 0].abs() - 0.2 * 3.0 * (pi.log_prob(u) - 1.5))
+    torch.testing.assert_close(y, 3.0 * (-u[:, 0].abs() - 0.2 * (pi.log_prob(u) - 1.5)))
 
 
 def test_the_actors_loss_goes_down_where_value_or_entropy_goes_up():
     q, log_pi = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([0.5, 0.1], requires_grad=True)
     alpha = torch.tensor(0.3, requires_grad=True)
-    loss = sac.soft_actor_loss(q, torch.tensor(4.0), log_pi, alpha)
-    assert float(loss) == pytest.approx((0.3 * 0.5 - 1 / 4 + 0.3 * 0.1 - 2 / 4) / 2)
+    loss = sac.soft_actor_loss(q, log_pi, alpha)
+    assert float(loss) == pytest.approx((0.3 * 0.5 - 1 + 0.3 * 0.1 - 2) / 2)
     dq, dlog_pi, dalpha = torch.autograd.grad(loss, (q, log_pi, alpha), allow_unused=True)
-    torch.testing.assert_close(dq, torch.full((2,), -0.125))
+    torch.testing.assert_close(dq, torch.full((2,), -0.5))
     torch.testing.assert_close(dlog_pi, torch.full((2,), 0.15))
     assert dalpha is None
 
@@ -166,7 +145,7 @@ def test_the_policy_returned_is_the_mode_and_the_value_is_that_of_the_mode():
     s = learner.mdp.sample_box(50, learner.generator)
     u = learner.actor.distribution(s).mean
     torch.testing.assert_close(policy(s), learner.mdp.act(s, u))
-    torch.testing.assert_close(value(s), learner.targets[0].of(s, u))
+    torch.testing.assert_close(value(s), learner.targets.first.of(s, u))
     assert torch.equal(policy(s), policy(s))
 
 
@@ -223,13 +202,13 @@ def test_a_short_life_is_lived_to_its_end():
 def test_the_policy_waits_until_the_critics_know_something():
     """It stays as it is for `warm_up` steps, while the critics learn."""
     learner = learner_of(SAC(warm_up=3, **SMALL))
-    before, critics = (copy.deepcopy(x.state_dict()) for x in (learner.actor, learner.critics[0]))
+    before, critics = (copy.deepcopy(x.state_dict()) for x in (learner.actor, learner.critics.first))
     for step in range(4):
         rests = all(torch.equal(x, before[name]) for name, x in learner.actor.state_dict().items())
         assert rests == (step <= 3)
         learner.update(1.0)
     assert not all(torch.equal(x, before[name]) for name, x in learner.actor.state_dict().items())
-    assert not all(torch.equal(x, critics[name]) for name, x in learner.critics[0].state_dict().items())
+    assert not all(torch.equal(x, critics[name]) for name, x in learner.critics.first.state_dict().items())
 
 
 @pytest.mark.parametrize("seed", [2, 3, 7])

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from econrl import DDPG, TD3, Action, MethodError, Model, Normal, State
-from econrl.expectation import Quadrature
 from econrl.mdp import MDP
 from econrl.models import BrockMirman, LinearQuadratic
+from econrl.networks import Units
 from econrl.solvers import off_policy, td3
-from econrl.solvers.base import Task
 from econrl.solvers.start import find_start
+from learners import learner_of, trained
 
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
 
@@ -21,23 +21,16 @@ SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
 pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
 
 
-def mdp_of(model, method):
-    return MDP(model, dtype=method.dtype, quadrature=Quadrature(nodes=method.nodes))
+class Peaks:
+    """Two critics without weights: functions of the action alone."""
 
+    units = Units()
 
-def learner_of(method, model=None, seed=0):
-    model = model or BrockMirman()
-    return method.learner(mdp_of(model, method), Task(model, torch.device("cpu"), seed))
+    def __init__(self, f, g):
+        self.f, self.g = f, g
 
-
-class Peak:
-    """A critic without weights: any function of the action alone."""
-
-    def __init__(self, f):
-        self.f = f
-
-    def of(self, s, u):
-        return self.f(u[..., 0])
+    def smaller(self, s, u):
+        return torch.minimum(self.f(u[..., 0]), self.g(u[..., 0]))
 
 
 class Still:
@@ -49,7 +42,7 @@ class Still:
 
 def smoothed(f, sigma, clip, n=100_000, g=None):
     s = torch.zeros(n, 2)
-    return td3.smoothed_value((Peak(f), Peak(g or f)), Still(), s, sigma, clip, torch.Generator().manual_seed(0))
+    return td3.smoothed_value(Peaks(f, g or f), Still(), s, sigma, clip, torch.Generator().manual_seed(0))
 
 
 def test_the_targets_action_is_smoothed_in_log_odds_by_noise_that_is_clipped():
@@ -78,7 +71,7 @@ def test_the_two_critics_are_compared_at_the_same_action():
 @pytest.mark.parametrize("delay", [1, 2, 3])
 def test_actor_and_targets_move_in_every_so_many_steps_and_never_between(delay):
     learner = learner_of(TD3(delay=delay, **SMALL))
-    modules = learner.bodies, learner.actor.body, learner.actor_target.body, learner.target_bodies
+    modules = learner.critics.body, learner.actor.body, learner.actor_target.body, learner.targets.body
     for step in range(1, 7):
         before = [[p.clone() for p in module.parameters()] for module in modules]
         learner.update(1.0)
@@ -96,7 +89,7 @@ def test_the_value_returned_is_that_of_the_policy_returned():
         learner.update(1.0)
     policy, value = learner.answer()
     s = learner.mdp.sample_box(50, learner.generator)
-    torch.testing.assert_close(value(s), learner.targets[0].of(s, learner.actor_target.raw(s)))
+    torch.testing.assert_close(value(s), learner.targets.first.of(s, learner.actor_target.raw(s)))
     torch.testing.assert_close(policy(s), learner.actor_target(s))
     assert not torch.equal(policy(s), learner.actor(s))
 
@@ -162,10 +155,7 @@ def test_it_learns_the_closed_form(monkeypatch, settings):
 
     monkeypatch.setattr(off_policy, "find_start", start)
     model, method = BrockMirman(), TD3(**SLOW_AND_SURE, **settings)
-    learner = learner_of(method, model)
-    for step in range(500):
-        learner.advance()
-        learner.update(1 - step / 500)
+    learner = trained(method, model, 500)
     mdp = MDP(model)
     s = mdp.sample_box(1000, torch.Generator().manual_seed(9))
     exact = mdp.exact_policy(s)
@@ -176,10 +166,7 @@ def test_it_learns_the_closed_form(monkeypatch, settings):
 def test_it_learns_the_riccati_gain():
     """Linear-quadratic: u = -F x. The gain by least squares over the domain."""
     model, method = LinearQuadratic(n=2, m=1), TD3(**{**SLOW_AND_SURE, "actor_lr": 5e-3}, expected=True)
-    learner = learner_of(method, model)
-    for step in range(600):
-        learner.advance()
-        learner.update(1 - step / 600)
+    learner = trained(method, model, 600)
     mdp = MDP(model)
     s = mdp.sample_box(500, torch.Generator().manual_seed(9))
     both = learner.answer()[0].on(mdp)(s), mdp.exact_policy(s)

@@ -56,7 +56,7 @@ def improve(
         J(s) = E[ sum_{h<H} beta^h r(s_h, pi(s_h)) + beta^H V'(s_H) ],   s_0 = s,   H = steps
 
     with H = 1 on rung 2. Shocks are drawn, but for the last one, over which the expectation is exact; a path that
-    leaves the domain far ends there, and is worth V'. Returns pi(s), J (B,),
+    leaves the domain far ends there, and is worth V'. Returns the actor's u at s (B, A), J (B,),
     its derivative J_s (B, S), and the gradient for the actor's parameters: the policy gradient
     -E[sum_h J_u u_theta], with J_u at each step divided by its size, that of J_a (`euler.py`) times |a_u|. So rich and
     poor states count alike, and an actor near a bound, where a_u vanishes, is not stuck.
@@ -97,7 +97,7 @@ def improve(
     u = actor.raw(torch.cat([at for at, _, _, _ in path]).detach())
     weights = -torch.cat(ascents) / len(u)
     gradient = torch.autograd.grad(u, list(actor.body.parameters()), grad_outputs=weights)
-    return actions[0].detach(), J.detach(), J_s, list(gradient)
+    return us[0].detach(), J.detach(), J_s, list(gradient)
 
 
 def value_loss(V: ValueNetwork, s: Tensor, y: Tensor, y_s: Tensor, reach: Tensor, weight: float) -> Tensor:
@@ -233,7 +233,7 @@ class CriticLearner(DDPGLearner):
         batch = self.replay.read(at)
         target = sampled_target if method.rung == 0 else expected_target
         y = target(mdp, self.critic_target, batch)
-        self.broken.watch(batch.s, mdp.act(batch.s, batch.u), y)
+        self.broken.watch(batch.s, batch.u, y)
         delta = td_error(self.critic, batch.s, batch.u, y)
         self.replay.correct(at, delta)
         self.critic_optimiser.descend(action_value_loss(delta, weights), self.critic_lr * rate)
@@ -275,8 +275,8 @@ class ModelLearner(DDPGLearner):
         method = self.method
         s = self.replay.sample(method.batch, self.generator).s
         V, steps = self.method.beyond(self.critic_target), self.method.steps_ahead(self.mdp)
-        a, y, y_s, gradient = improve(self.mdp, V, self.actor, s, steps, self.generator)
-        self.broken.watch(s, a, y)
+        u, y, y_s, gradient = improve(self.mdp, V, self.actor, s, steps, self.generator)
+        self.broken.watch(s, u, y)
         loss = value_loss(self.critic, s, y, y_s, self.reach, method.slopes)
         self.critic_optimiser.descend(loss, self.critic_lr * rate)
         self.actor_optimiser.step(gradient, self.actor_lr * rate)

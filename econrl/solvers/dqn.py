@@ -131,7 +131,7 @@ class DQNLearner(Learner):
         batch = self.replay.read(at)
         target = expected_target if method.expected else sampled_target
         y = target(mdp, method.tomorrow(self.Q, self.Q_target), batch)
-        self.broken.watch(batch.s, mdp.act(batch.s, batch.u), y)
+        self.broken.watch(batch.s, batch.u, y)
         delta = td_error(self.Q, batch.s, batch.u, y)
         self.replay.correct(at, delta)
         self.optimiser.descend(huber_loss(delta, weights), self.critic_lr * rate)

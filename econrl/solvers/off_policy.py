@@ -14,23 +14,33 @@ the environment showed or, as the model is known, from the expectation over all 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from econrl.bellman import continuation, lookahead
 from econrl.diagnose import Broken
 from econrl.errors import MethodError
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
-from econrl.menu import NetworkMenuValue
-from econrl.networks import ActionValueNetwork, Actor
+from econrl.networks import ActionValueNetwork, Actor, Units
 from econrl.replay import PrioritisedReplay, Replay, Transitions
 from econrl.simulate import goes_on
 from econrl.solvers.base import Task, require
 from econrl.solvers.start import find_start
 from econrl.solvers.training import Adam, Trained
+
+
+class Critic(Protocol):
+    """Q(s, u), or several of it."""
+
+    units: Units
+
+    def raw(self, s: Tensor, u: Tensor) -> Tensor:
+        """In units: (B,), or (n, B) of n critics."""
+
 
 FIRST_ETA = 0.4  # of the weights of prioritised draws; one at the end of the run
 LARGEST_U = 10.0  # a share of 1 - 5e-5: beyond, little is gained, and the network would have to be steeper
@@ -42,7 +52,7 @@ LARGEST_U = 10.0  # a share of 1 - 5e-5: beyond, little is gained, and the netwo
 def sampled_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
     """y = r + beta V'(s') at the one next state that the environment showed, or the one n steps ahead."""
     with torch.no_grad():
-        return batch.r + batch.beta * continuation(mdp, value, batch.s_next)
+        return torch.addcmul(batch.r, batch.beta, continuation(mdp, value, batch.s_next))
 
 
 def expected_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
@@ -51,10 +61,11 @@ def expected_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
         return lookahead(mdp, value, batch.s, mdp.act(batch.s, batch.u))
 
 
-def td_error(Q: ActionValueNetwork | NetworkMenuValue, s: Tensor, u: Tensor, y: Tensor) -> Tensor:
-    """delta = Q(s, u) - y in the critic's units, (B,); the action comes from the replay and carries no gradient."""
+def td_error(Q: Critic, s: Tensor, u: Tensor, y: Tensor) -> Tensor:
+    """delta = Q(s, u) - y in the critic's units, (B,), or (2, B) of two; the action comes from the replay and carries
+    no gradient."""
     assert y.shape == s.shape[:-1], "a column of targets would broadcast against a row of values"
-    return (Q.of(s, u.detach()) - y) / Q.units.size(y)
+    return Q.units.error(Q.raw(s, u.detach()), y)
 
 
 def action_value_loss(delta: Tensor, weights: Tensor) -> Tensor:
@@ -63,11 +74,11 @@ def action_value_loss(delta: Tensor, weights: Tensor) -> Tensor:
 
 
 def actor_loss(Q: ActionValueNetwork, actor: Actor, s: Tensor) -> Tensor:
-    """-E[Q(s, pi(s))], and a penalty on u beyond LARGEST_U, where shares are on their bounds and Q was never tried."""
+    """-E[Q(s, pi(s))] in the critic's units, which count rich and poor states alike, and a penalty on u beyond
+    LARGEST_U, where shares are on their bounds and Q was never tried."""
     u = actor.raw(s)
-    q = Q.of(s, u)
-    beyond = (u.abs() - LARGEST_U).clamp(min=0)
-    return -(q / Q.units.size(q)).mean() + beyond.square().sum(dim=-1).mean()
+    beyond = F.softshrink(u, LARGEST_U)
+    return beyond.square().sum(dim=-1).mean() - Q.raw(s, u).mean()
 
 
 @dataclass(frozen=True)

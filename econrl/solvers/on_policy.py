@@ -173,7 +173,7 @@ class Learner:
     def update(self, rate: float) -> None:
         """Policy and critic learn from the rollout, at a share `rate` of their learning rates."""
         batch, G = self.judge(self.rollout)
-        self.broken.watch(batch.s, self.rollout.a.flatten(0, 1), G)
+        self.broken.watch(batch.s, batch.u, G)
         self.method.improve(self, batch, rate)
         self.learn_value(batch, G, rate)
 

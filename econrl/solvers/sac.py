@@ -25,7 +25,7 @@ from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork
 from econrl.solvers.base import Task, require
 from econrl.solvers.training import Adam
-from econrl.solvers.twin import TwinLearner, TwinMethod, Twins, smaller
+from econrl.solvers.twin import TwinLearner, TwinMethod, Twins
 from econrl.stochastic import StochasticPolicy
 
 
@@ -52,12 +52,12 @@ def soft_value(
 ) -> Tensor:
     """min_i Q_i'(s, u) - alpha (log pi(u | s) + H)."""
     u, log_pi = drawn(policy, s, generator)
-    return targets[0].units.add(smaller(targets, s, u), -alpha * (log_pi + H))
+    return targets.units.value(targets.smaller(s, u) - alpha * (log_pi + H))
 
 
-def soft_actor_loss(q: Tensor, size: Tensor, log_pi: Tensor, alpha: Tensor) -> Tensor:
-    """E[alpha log pi(u | s) - Q(s, u)], in the critic's units."""
-    return (alpha.detach() * log_pi - q / size).mean()
+def soft_actor_loss(q: Tensor, log_pi: Tensor, alpha: Tensor) -> Tensor:
+    """E[alpha log pi(u | s) - Q(s, u)], with q (B,) in the critic's units."""
+    return (alpha.detach() * log_pi - q).mean()
 
 
 def temperature_loss(alpha: Tensor, log_pi: Tensor, H: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class SACLearner(TwinLearner):
         self.temperature_optimiser = Adam(self.temperature)
         gaussian = mdp.A * (math.log(method.noise) + (1 + math.log(2 * math.pi)) / 2)
         self.H = gaussian + mdp.log_squash_volume(self.start.u)
-        self.targets[0].actor = self.actor  # type: ignore[assignment]
+        self.targets.first.actor = self.actor  # type: ignore[assignment]
 
     def first_actor(self) -> StateFunction:
         actor = StochasticPolicy(self.mdp, self.method.hidden, state_dependent=True)
@@ -146,9 +146,8 @@ class SACLearner(TwinLearner):
     def learn_policy(self, s: Tensor, rate: float) -> None:
         """One step of the policy, and of the temperature."""
         u, log_pi = drawn(self.actor, s, self.generator)
-        alpha, q = self.temperature(), smaller(self.critics, s, u)
-        size = self.critics[0].units.size(q)
-        loss = soft_actor_loss(q, size, log_pi, alpha)
+        alpha = self.temperature()
+        loss = soft_actor_loss(self.critics.smaller(s, u), log_pi, alpha)
         self.actor_optimiser.descend(loss, self.actor_lr * rate)
         loss = temperature_loss(alpha, log_pi, self.H)
         self.temperature_optimiser.descend(loss, self.method.temperature_lr * rate)

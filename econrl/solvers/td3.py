@@ -19,7 +19,7 @@ from econrl.networks import Actor
 from econrl.solvers.base import Task, require
 from econrl.solvers.off_policy import actor_loss
 from econrl.solvers.training import follow
-from econrl.solvers.twin import TwinLearner, TwinMethod, Twins, smaller
+from econrl.solvers.twin import TwinLearner, TwinMethod, Twins
 
 
 def smoothed_value(
@@ -28,7 +28,7 @@ def smoothed_value(
     """min_i Q_i'(s, pi'(s) + noise): actions that are alike have values that are, so a narrow peak is not believed."""
     u = actor.raw(s)
     noise = torch.randn(u.shape, generator=generator, dtype=u.dtype, device=u.device)
-    return smaller(targets, s, u + (sigma * noise).clamp(-clip, clip))
+    return targets.units.value(targets.smaller(s, u + (sigma * noise).clamp(-clip, clip)))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class TD3Learner(TwinLearner):
     def __init__(self, method: TD3, mdp: MDP, task: Task):
         super().__init__(method, mdp, task)
         self.actor_target: Actor = self.actor.on(mdp)
-        self.targets[0].actor = self.actor_target
+        self.targets.first.actor = self.actor_target
 
     def value(self, s: Tensor) -> Tensor:
         """V'(s), which the critics' target bootstraps from."""
@@ -77,6 +77,6 @@ class TD3Learner(TwinLearner):
     def update(self, rate: float) -> None:
         s = self.learn_critics(self.value, rate)
         if self.updates % self.method.delay == 0:
-            loss = actor_loss(self.critics[0], self.actor, s)
+            loss = actor_loss(self.critics.first, self.actor, s)
             self.actor_optimiser.descend(loss, self.actor_lr * rate)
             follow(self.actor_target.body, self.actor.body, self.follow_critics(rate))

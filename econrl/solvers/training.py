@@ -127,7 +127,7 @@ class Adam:
         """Move the parameters against this gradient."""
         adam(
             self.parameters,
-            list(gradient),
+            [g.contiguous() for g in gradient],  # the fused step goes through memory, and not through rows
             self.means,
             self.squares,
             [],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
-from econrl.networks import ActionValueNetwork, Actor
+from econrl.networks import ActionValueNetwork, Actor, SideBySide
 from econrl.solvers.base import Task
 from econrl.solvers.off_policy import (
     Learner,
@@ -27,12 +27,25 @@ from econrl.solvers.off_policy import (
 from econrl.solvers.training import Adam, follow
 from econrl.stochastic import StochasticPolicy
 
-Twins = tuple[ActionValueNetwork, ActionValueNetwork]
 
+class Twins:
+    """Two critics of one form, evaluated as one."""
 
-def smaller(critics: Twins, s: Tensor, u: Tensor) -> Tensor:
-    """min_i Q_i(s, u)."""
-    return torch.minimum(critics[0].of(s, u), critics[1].of(s, u))
+    def __init__(self, first: ActionValueNetwork, second: ActionValueNetwork):
+        self.both, self.first, self.units = (first, second), first, first.units
+        self.body = SideBySide([first.body, second.body])
+
+    def raw(self, s: Tensor, u: Tensor) -> Tensor:
+        """Q_1(s, u) and Q_2(s, u) in units, (2, ...)."""
+        return self.body(torch.cat([self.first.features(s), u], dim=-1)).squeeze(-1)
+
+    def smaller(self, s: Tensor, u: Tensor) -> Tensor:
+        """min_i Q_i(s, u) in units, (...)."""
+        return self.raw(s, u).amin(dim=0)
+
+    def on(self, mdp: MDP) -> Twins:
+        """A copy without gradients."""
+        return Twins(*(Q.on(mdp) for Q in self.both))
 
 
 @dataclass(frozen=True)
@@ -56,10 +69,9 @@ class TwinLearner(Learner):
     def __init__(self, method: TwinMethod, mdp: MDP, task: Task):
         super().__init__(method, mdp, task)
         units = asdict(self.start.units)
-        self.critics: Twins = self.critic(units), self.critic(units)
-        self.targets: Twins = self.critics[0].on(mdp), self.critics[1].on(mdp)
-        self.bodies, self.target_bodies = (nn.ModuleList([Q.body for Q in Qs]) for Qs in (self.critics, self.targets))
-        self.actor_optimiser, self.critic_optimiser = Adam(self.actor.body), Adam(self.bodies)
+        self.critics = Twins(self.critic(units), self.critic(units))
+        self.targets = self.critics.on(mdp)
+        self.actor_optimiser, self.critic_optimiser = Adam(self.actor.body), Adam(self.critics.body)
 
     def critic(self, units: dict) -> ActionValueNetwork:
         """A critic with weights of its own."""
@@ -72,9 +84,9 @@ class TwinLearner(Learner):
         batch = self.replay.read(at)
         target = expected_target if self.method.expected else sampled_target
         y = target(self.mdp, value, batch)
-        self.broken.watch(batch.s, self.mdp.act(batch.s, batch.u), y)
-        delta = torch.stack([td_error(Q, batch.s, batch.u, y) for Q in self.critics])
-        self.replay.correct(at, delta.abs().mean(dim=0))
+        self.broken.watch(batch.s, batch.u, y)
+        delta = td_error(self.critics, batch.s, batch.u, y)
+        self.replay.correct(at, delta)
         self.critic_optimiser.descend(action_value_loss(delta, weights), self.critic_lr * rate)
         self.updates += 1
         return batch.s
@@ -82,15 +94,15 @@ class TwinLearner(Learner):
     def follow_critics(self, rate: float) -> float:
         """Move the critics' targets. Returns the weight tau by which they moved."""
         tau = self.tau if self.tau == 1 else self.tau * rate
-        follow(self.target_bodies, self.bodies, tau)
+        follow(self.targets.body, self.critics.body, tau)
         return tau
 
     def networks(self) -> tuple[nn.Module, ...]:
-        return self.actor, *self.critics, *self.targets
+        return self.actor, *self.critics.both, *self.targets.both
 
     def optimisers(self) -> tuple[Adam, ...]:
         return self.actor_optimiser, self.critic_optimiser
 
     def answer(self) -> tuple[StateFunction, StateFunction]:
         """The target's actor, and its first critic at the actor's choice."""
-        return self.targets[0].actor, self.targets[0]
+        return self.targets.first.actor, self.targets.first
