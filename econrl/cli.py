@@ -172,6 +172,7 @@ def label(v: Any) -> str:
 
 def read_model(text: str, parameters: list[str] | None) -> Model:
     cls = find_model(text)
+    cls.require_dataclass()
     return make_model(cls, read_settings(cls, cls.__name__, parameters or [], SpecError))
 
 
@@ -265,9 +266,11 @@ def read_method(name: str, options: list[str] | None) -> Method:
 
 def headline(solution: Solution) -> str:
     info = solution.info
-    state = "converged" if info["converged"] else "not converged"
     message = f": {info['message']}" if info["message"] else ""
-    return f"{solution.name} by {info['method']}, {info['steps']:,} steps, {info['seconds']:.1f} s, {state}{message}"
+    return (
+        f"{solution.name} by {info['method']}, {info['steps']:,} steps, {info['seconds']:.1f} s, "
+        f"{solution.state}{message}"
+    )
 
 
 # econrl compare
@@ -331,12 +334,19 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option(help="The .csv file to write; default: print means and deviations.")
     ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Of a solution over a range: the model to simulate."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Simulate a saved solution."""
     if out is not None:
         files.check_file(out, overwrite)
     solution = econrl.load(folder, None if model is None else find_model(model))
+    if parameters:
+        one = type(getattr(solution.model, "one", solution.model))
+        solution = solution.at(**read_settings(one, one.__name__, parameters, SpecError))
     table = solution.simulate(periods, paths, seed)
     if out is None:
         say(report.moments_text(table))

@@ -46,8 +46,10 @@ class AtParameters(StateFunction):
         return self.function.gains(self.joined(s))
 
 
-def member_at(family: Model, parameters: dict[str, Any]) -> tuple[Model, Callable[[StateFunction], StateFunction]]:
-    """The member with these parameters, and what turns the family's functions into the member's.
+def member_at(
+    family: Model, parameters: dict[str, Any]
+) -> tuple[Model, dict[str, float], Callable[[StateFunction], StateFunction]]:
+    """The member with these parameters, its place in the range, and what turns the family's functions into its own.
 
     A parameter that is not given has the value that `one` has. Raises SpecError for a model that is no family, for a
     parameter that it is not solved over, and for a value outside the range.
@@ -74,4 +76,4 @@ def member_at(family: Model, parameters: dict[str, Any]) -> tuple[Model, Callabl
         fixed.function.load_state_dict(function.state_dict())
         return fixed
 
-    return model, fix
+    return model, theta, fix

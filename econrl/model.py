@@ -122,13 +122,17 @@ class Model:
                 raise SpecError(f"{type(self).__name__} has no parameter '{name}'; it has: {', '.join(known)}")
         return dataclasses.replace(self, **parameters)  # type: ignore[type-var]
 
+    @classmethod
+    def require_dataclass(cls) -> None:
+        if "__dataclass_params__" not in vars(cls):
+            raise SpecError(
+                f"{cls.__name__} is no dataclass: write @dataclass(frozen=True, kw_only=True) above the class"
+            )
+
     def parameters(self) -> dict[str, Any]:
         """The fields of the dataclass and their values."""
-        if not dataclasses.is_dataclass(self) or "__dataclass_params__" not in type(self).__dict__:
-            raise SpecError(
-                f"{type(self).__name__} is no dataclass: write @dataclass(frozen=True, kw_only=True) above the class"
-            )
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        self.require_dataclass()
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}  # type: ignore[arg-type]
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """The same model with its array-valued parameters and group features as tensors on a device and of a type."""

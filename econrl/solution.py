@@ -44,16 +44,24 @@ class Solution:
 
     def __repr__(self) -> str:
         error = self.training["error"].min() if len(self.training) else float("nan")
-        state = "converged" if self.info.get("converged") else "not converged"
         return (
             f"Solution({self.name} by {self.info['method']}, {self.info['steps']} steps, "
-            f"{self.info['seconds']:.0f} s, held-out error {error:.1e}, {state})"
+            f"{self.info['seconds']:.0f} s, held-out error {error:.1e}, {self.state})"
         )
 
     @property
     def name(self) -> str:
         """What was solved, in words."""
-        return self.model.title
+        at = ", ".join(f"{name}={value:g}" for name, value in self.info.get("at", {}).items())
+        return f"{self.model.title} at {at}" if at else self.model.title
+
+    @property
+    def state(self) -> str:
+        """How the run ended: converged to a tolerance, with all the steps that were planned for it, or before."""
+        if self.info.get("converged"):
+            return "converged"
+        planned = self.info.get("planned_steps")
+        return "all planned steps made" if planned and planned == self.info["steps"] else "not converged"
 
     @property
     def structure(self) -> Structure:
@@ -65,8 +73,8 @@ class Solution:
     def at(self, **parameters: float) -> Solution:
         """The solution of the model with these parameters, of those that it was solved `over`; the others keep the
         values that they have in the model. Raises SpecError for other parameters, and outside the range."""
-        model, fix = member_at(self.model, parameters)
-        return Solution(model, fix(self._policy), fix(self._value), self.training, self.info)
+        model, theta, fix = member_at(self.model, parameters)
+        return Solution(model, fix(self._policy), fix(self._value), self.training, {**self.info, "at": theta})
 
     @torch.no_grad()
     def policy(self, points: tables.Points) -> Any:

@@ -88,7 +88,7 @@ def solve(
     mdp = MDP(solved, task.device, chosen.dtype, Quadrature(nodes=chosen.nodes))
     reason = chosen.why_not(mdp)
     if reason is not None:
-        able = [name for name, cls in METHODS.items() if cls().why_not(mdp) is None]
+        able = ", ".join(name for name, cls in METHODS.items() if cls.improves and cls().why_not(mdp) is None)
         raise MethodError(f"{chosen.name} cannot solve {model.title}: {reason}. Methods that can: {able}")
     if warm_start is not None:
         task.warm_start = functions_of(warm_start, model, chosen)

@@ -246,7 +246,7 @@ def test_training_and_info_say_how_it_went(growth):
     assert growth.info["converged"] is False
     assert growth.info["device"] in ("cpu", "cuda")
     assert "BrockMirman by ddpg, 3 steps" in repr(growth)
-    assert "not converged" in repr(growth)
+    assert "all planned steps made" in repr(growth)
 
 
 def test_plot_draws_every_action_against_every_state(everything):

@@ -127,6 +127,7 @@ class Method:
     threads: ClassVar[int] = 1  # small networks and grids: a second thread costs more than it brings
     warm: ClassVar[bool] = False  # whether it can begin from a solution
     choices: ClassVar[bool] = False  # whether it can treat discrete choices
+    improves: ClassVar[bool] = True  # whether it looks for the best policy, rather than judge one
     nodes: int  # quadrature nodes a shock, a setting of every method
 
     def why_not(self, mdp: MDP) -> str | None:

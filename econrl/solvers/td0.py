@@ -37,6 +37,7 @@ class TD0(Tabular):
 
     name: ClassVar[str] = "td0"
     warm: ClassVar[bool] = True
+    improves: ClassVar[bool] = False
 
     def error(self, Q: Tensor, beta: float, step: Step) -> Tensor:
         return td_error(Q.squeeze(-1), beta, step)  # there is but one action
