@@ -379,12 +379,15 @@ def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tens
 def regret(mdp: MDP, value: Function, s: Tensor, a: Tensor, column: int) -> Tensor:
     """What the best option of one choice would add to the value, today alone and at the same shares of the continuous
     actions, over the mean |V| of the sample; (B,)."""
-    own = lookahead(mdp, value, s, a)
-    shares, best = mdp.shares(s, a), own
-    for option in range(dict(mdp.choices)[column]):
+    shares = mdp.shares(s, a)
+
+    def judged(option: int) -> Tensor:
         other = torch.cat([shares[:, :column], torch.full_like(shares[:, :1], option), shares[:, column + 1 :]], dim=-1)
-        best = best.maximum(lookahead(mdp, value, s, mdp.from_shares(s, other)))
-    return (best - own) / value(s).abs().mean().clamp(min=1e-12)
+        return lookahead(mdp, value, s, mdp.from_shares(s, other))
+
+    options = torch.stack([judged(option) for option in range(dict(mdp.choices)[column])], dim=-1)
+    own = options.gather(-1, a[:, column : column + 1].long()).squeeze(-1)
+    return (options.amax(dim=-1) - own) / value(s).abs().mean().clamp(min=1e-12)
 
 
 def with_period(s: Tensor, t: float) -> Tensor:
