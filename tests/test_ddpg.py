@@ -18,7 +18,7 @@ from econrl.mdp import MDP
 from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic
 from econrl.networks import Units
 from econrl.replay import Transitions
-from econrl.solvers import ddpg, off_policy, training
+from econrl.solvers import ddpg, off_policy, training, with_actor
 from econrl.solvers.base import Task
 from econrl.solvers.start import Start, find_start
 from learners import CPU, mdp_of
@@ -170,7 +170,7 @@ def test_a_column_of_targets_is_refused(quick):
     s, u, y = torch.rand(32, 2), torch.zeros(32, 1), torch.zeros(32)
     delta = off_policy.td_error(learner.critic, s, u, y)
     assert delta.shape == (32,)
-    assert off_policy.action_value_loss(delta, torch.ones(32)).shape == ()
+    assert with_actor.action_value_loss(delta, torch.ones(32)).shape == ()
     with pytest.raises(AssertionError, match="broadcast"):
         off_policy.td_error(learner.critic, s, u, y.unsqueeze(-1))
     learner = learner_of(rung=2)

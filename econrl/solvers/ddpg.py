@@ -27,18 +27,10 @@ from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor, ValueNetwork
 from econrl.simulate import MARGIN, living_states
 from econrl.solvers.base import Task, require
-from econrl.solvers.off_policy import (
-    LARGEST_U,
-    Learner,
-    OffPolicy,
-    action_value_loss,
-    actor_loss,
-    expected_target,
-    sampled_target,
-    td_error,
-)
+from econrl.solvers.off_policy import expected_target, sampled_target, td_error
 from econrl.solvers.start import lifetime_reward
-from econrl.solvers.training import Adam, follow
+from econrl.solvers.training import Adam
+from econrl.solvers.with_actor import LARGEST_U, ActorLearner, WithActor, action_value_loss, actor_loss
 
 START_STATES, START_STEPS = 1024, 300  # of the first fit of the value
 SMALLEST_UNIT = 1e-30
@@ -118,7 +110,7 @@ def value_loss(V: ValueNetwork, s: Tensor, y: Tensor, y_s: Tensor, reach: Tensor
 
 
 @dataclass(frozen=True)
-class DDPG(OffPolicy):
+class DDPG(WithActor):
     """Deep deterministic policy gradient (Lillicrap et al. 2016), with the economist's knowledge of r and f.
 
     Rung 0 is the published algorithm; rung 1 replaces samples by expectations, rung 2 the critic's opinion of an action
@@ -174,11 +166,11 @@ class DDPG(OffPolicy):
         """What the states are worth in which a rollout ends."""
         return V
 
-    def learner(self, mdp: MDP, task: Task) -> Learner:
+    def learner(self, mdp: MDP, task: Task) -> ActorLearner:
         return ModelLearner(self, mdp, task) if self.rung >= 2 else CriticLearner(self, mdp, task)
 
 
-class DDPGLearner(Learner):
+class DDPGLearner(ActorLearner):
     """An actor, a critic, and a target of each."""
 
     actor: Actor
@@ -206,9 +198,8 @@ class DDPGLearner(Learner):
     def follow_targets(self, rate: float) -> None:
         self.updates += 1
         if self.updates % self.method.target_every == 0:
-            tau = self.tau if self.tau == 1 else self.tau * rate
-            follow(self.critic_target.body, self.critic.body, tau)
-            follow(self.actor_target.body, self.actor.body, tau)
+            self.follow(self.critic_target.body, self.critic.body, rate)
+            self.follow(self.actor_target.body, self.actor.body, rate)
 
 
 class CriticLearner(DDPGLearner):

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from econrl.errors import MethodError
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.menu import MenuValue, NetworkMenuValue, greedy, menu_of, refuse_menu
 from econrl.solvers.base import Task, require
-from econrl.solvers.off_policy import Learner, expected_target, sampled_target, td_error
-from econrl.solvers.training import Adam, Trained, follow
+from econrl.solvers.off_policy import Learner, OffPolicy, expected_target, sampled_target, td_error
+from econrl.solvers.training import Adam
 
 
 def highest_value(Q_target: MenuValue, s: Tensor) -> Tensor:
@@ -33,7 +32,7 @@ def huber_loss(delta: Tensor, weights: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DQN(Trained):
+class DQN(OffPolicy):
     """Deep Q-network (Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518).
 
     What made it work can be turned off: the target network by `tau=1, target_every=1`, the replay by a `capacity` and a
@@ -42,57 +41,28 @@ class DQN(Trained):
 
     name = "dqn"
     choices = True
-    dtype = torch.float32
 
     actions: int = 21
     """Points of each continuous action (`menu.py`)."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers."""
-    batch: int = 256
-    """States in a gradient step."""
     lr: float = 0.003
     """Adam's learning rate, annealed to zero."""
-    tau: float = 0.1
-    """Weight of the online network in an update of the target network, annealed to zero; 1 is a hard copy, and is not
-    annealed."""
     target_every: int = 1
     """Gradient steps between two updates of the target network."""
     expected: bool = False
     """Whether the target is the expectation over next states, by quadrature, instead of the one in the replay."""
     epsilon: float = 0.1
     """Share of random actions."""
-    n_step: int = 1
-    """Steps that are seen before the target's value takes over."""
-    prioritised: float = 0.0
-    """Exponent of the priorities by which the replay is sampled (Schaul et al. 2016: 0.6); 0 is uniform."""
-    environments: int = 64
-    """Paths simulated in parallel; each makes one period a gradient step."""
-    episode: int = 100
-    """Periods after which a path begins anew at a random state; no end of the world, so targets bootstrap."""
-    capacity: int = 100_000
-    """Transitions that the replay buffer holds."""
-    nodes: int = 3
-    """Quadrature nodes a shock."""
 
     def __post_init__(self) -> None:
-        for name in ("actions", "batch", "target_every", "n_step", "environments", "episode", "capacity", "nodes"):
+        super().__post_init__()
+        for name in ("actions", "target_every"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
-        require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
         require(self, "lr", self.lr > 0, "positive")
-        require(self, "tau", 0 < self.tau <= 1, "in (0, 1]")
         require(self, "epsilon", 0 <= self.epsilon <= 1, "in [0, 1]")
-        require(self, "prioritised", 0 <= self.prioritised <= 1, "in [0, 1]")
-        most = max(self.batch, self.environments)
-        require(self, "capacity", self.capacity >= most, "at least batch and environments")
-        if self.n_step > 1 and self.expected:
-            raise MethodError(
-                f"{self.name}: an expectation is taken one step ahead; leave `n_step` at 1 with `expected`"
-            )
 
     @property
-    def rates(self) -> tuple[float, float, float]:
-        """Learning rates of actor, which there is none, and critic, and tau."""
-        return 0.0, self.lr, self.tau
+    def samples(self) -> bool:
+        return not self.expected
 
     def refuse(self, mdp: MDP) -> str | None:
         return refuse_menu(mdp, self.actions)
@@ -110,13 +80,13 @@ class DQNLearner(Learner):
 
     method: DQN
 
-    def first_actor(self) -> StateFunction:
+    def prepare(self) -> None:
         mdp, method = self.mdp, self.method
         menu = menu_of(mdp, self.start.u, method.actions)
         Q = NetworkMenuValue(mdp, len(menu), method.hidden, asdict(self.start.units)).to(mdp.device, mdp.dtype)
         Q.menu = menu
         self.Q, self.Q_target, self.optimiser = Q, Q.on(mdp), Adam(Q.body)
-        return greedy(Q)
+        self.lr, self.tau = method.lr, method.tau
 
     def explore(self, s: Tensor) -> Tensor:
         """u (B, A) of the greedy actions, and with probability epsilon of any on the menu."""
@@ -134,10 +104,10 @@ class DQNLearner(Learner):
         self.broken.watch(batch.s, batch.u, y)
         delta = td_error(self.Q, batch.s, batch.u, y)
         self.replay.correct(at, delta)
-        self.optimiser.descend(huber_loss(delta, weights), self.critic_lr * rate)
+        self.optimiser.descend(huber_loss(delta, weights), self.lr * rate)
         self.updates += 1
         if self.updates % method.target_every == 0:
-            follow(self.Q_target.body, self.Q.body, self.tau if self.tau == 1 else self.tau * rate)
+            self.follow(self.Q_target.body, self.Q.body, rate)
 
     def answer(self) -> tuple[StateFunction, StateFunction]:
         return greedy(self.Q_target), self.Q_target

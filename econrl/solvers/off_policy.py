@@ -3,12 +3,11 @@
 A method of the family is a file of its own: its settings beside those here, its losses beside their equations, and a
 learner whose `update` makes one gradient step of them.
 
-    ddpg    one critic, deterministic actor; and what knowing the model adds to it
-    td3     the smaller of two critics, smoothed target actions, delayed actor
-    sac     the smaller of two critics, stochastic actor, entropy at a tuned temperature
+    ddpg, td3, sac      have an actor (`with_actor.py`)
+    dqn, double_dqn     take the best action of a menu
 
-Where a critic judges actions it sees them as their unbounded u (`feasible.py`), and learns from the one next state that
-the environment showed or, as the model is known, from the expectation over all of them.
+A critic sees an action as its unbounded u (`feasible.py`), and learns from the one next state that the environment
+showed or, as the model is known, from the expectation over all of them.
 """
 
 from __future__ import annotations
@@ -18,19 +17,18 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from econrl.bellman import continuation, lookahead
 from econrl.diagnose import Broken
 from econrl.errors import MethodError
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
-from econrl.networks import ActionValueNetwork, Actor, Units
+from econrl.networks import Units
 from econrl.replay import PrioritisedReplay, Replay, Transitions
 from econrl.simulate import goes_on
 from econrl.solvers.base import Task, require
 from econrl.solvers.start import find_start
-from econrl.solvers.training import Adam, Trained
+from econrl.solvers.training import Adam, Trained, follow
 
 
 class Critic(Protocol):
@@ -43,10 +41,9 @@ class Critic(Protocol):
 
 
 FIRST_ETA = 0.4  # of the weights of prioritised draws; one at the end of the run
-LARGEST_U = 10.0  # a share of 1 - 5e-5: beyond, little is gained, and the network would have to be steeper
 
 
-# Targets and losses of critics that judge actions
+# What critics learn
 
 
 def sampled_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
@@ -68,19 +65,6 @@ def td_error(Q: Critic, s: Tensor, u: Tensor, y: Tensor) -> Tensor:
     return Q.units.error(Q.raw(s, u.detach()), y)
 
 
-def action_value_loss(delta: Tensor, weights: Tensor) -> Tensor:
-    """E[w delta^2], with the weights (B,) of the draws from the replay; summed over critics, delta (..., B)."""
-    return (weights * delta.square()).mean(dim=-1).sum()
-
-
-def actor_loss(Q: ActionValueNetwork, actor: Actor, s: Tensor) -> Tensor:
-    """-E[Q(s, pi(s))] in the critic's units, which count rich and poor states alike, and a penalty on u beyond
-    LARGEST_U, where shares are on their bounds and Q was never tried."""
-    u = actor.raw(s)
-    beyond = F.softshrink(u, LARGEST_U)
-    return beyond.square().sum(dim=-1).mean() - Q.raw(s, u).mean()
-
-
 @dataclass(frozen=True)
 class OffPolicy(Trained):
     """The settings of the family."""
@@ -88,18 +72,12 @@ class OffPolicy(Trained):
     dtype = torch.float32
 
     hidden: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers of actor and critic."""
+    """Widths of the hidden layers of each network."""
     batch: int = 256
     """States in a gradient step."""
-    actor_lr: float = 0.001
-    """Adam's learning rate for the actor, annealed to zero."""
-    critic_lr: float = 0.01
-    """Adam's learning rate for the critic, annealed to zero."""
     tau: float = 0.1
     """Weight of the online network in an update of its target, annealed to zero: the value first has to travel far,
     then needs averaging. 1 is a hard copy, and is not annealed."""
-    noise: float = 0.5
-    """Standard deviation of exploration in the log-odds of an action's share: it respects bounds of any width."""
     n_step: int = 1
     """Steps that are seen before the target's value takes over, where targets are sampled (Sutton 1988); as the replay
     shows them, so with more than one the actions between are those of older policies."""
@@ -117,11 +95,8 @@ class OffPolicy(Trained):
     def __post_init__(self) -> None:
         for name in ("batch", "n_step", "environments", "episode", "capacity", "nodes"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("actor_lr", "critic_lr"):
-            require(self, name, getattr(self, name) is None or getattr(self, name) > 0, "positive")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
         require(self, "tau", self.tau is None or 0 < self.tau <= 1, "in (0, 1]")
-        require(self, "noise", self.noise >= 0, "at least 0")
         require(self, "prioritised", 0 <= self.prioritised <= 1, "in [0, 1]")
         require(
             self, "capacity", self.capacity >= max(self.batch, self.environments), "at least batch and environments"
@@ -137,40 +112,32 @@ class OffPolicy(Trained):
         """Whether targets are sampled, rather than expected."""
         raise NotImplementedError
 
-    @property
-    def rates(self) -> tuple[float, float, float]:
-        """actor_lr, critic_lr and tau."""
-        return self.actor_lr, self.critic_lr, self.tau
-
 
 class Learner:
-    """The state of a run: the actor, its environments, replay, optimisers and random numbers.
+    """The state of a run: its environments, replay, networks, optimisers and random numbers.
 
-    A subclass adds critics and targets, and defines what is marked by NotImplementedError.
+    A subclass defines what is marked by NotImplementedError.
     """
 
-    actor: Any
+    tau: float
 
     def __init__(self, method: Any, mdp: MDP, task: Task):
         self.method, self.mdp = method, mdp
         self.generator = task.generator(mdp.device)
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
         self.start = find_start(mdp, self.generator)
-        self.actor = self.first_actor()
+        self.prepare()
         self.replay = self.empty_replay()
         self.s = mdp.sample_box(method.environments, self.generator)
         self.age = torch.randint(method.episode, (method.environments,), generator=self.generator, device=mdp.device)
-        self.actor_lr, self.critic_lr, self.tau = method.rates
         self.broken = Broken(mdp, method.batch)
         self.updates = 0
         while len(self.replay) < method.batch:
             self.advance()
 
-    def first_actor(self) -> StateFunction:
-        """A deterministic actor, close to the constant shares of the start."""
-        actor = Actor(self.mdp, self.method.hidden).to(self.mdp.device, self.mdp.dtype)
-        actor.body.start_at(self.start.u)
-        return actor
+    def prepare(self) -> None:
+        """Make the networks that explore, before the replay is filled."""
+        raise NotImplementedError
 
     def empty_replay(self) -> Replay:
         method, mdp = self.method, self.mdp
@@ -178,10 +145,8 @@ class Learner:
         return PrioritisedReplay(*shape, omega=method.prioritised) if method.prioritised > 0 else Replay(*shape)
 
     def explore(self, s: Tensor) -> Tensor:
-        """u (B, A) of the actions to try at s: the actor's, with noise."""
-        u = self.actor.raw(s)
-        noise = torch.randn(u.shape, generator=self.generator, dtype=u.dtype, device=u.device)
-        return u + self.method.noise * noise
+        """u (B, A) of the actions to try at s."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -215,6 +180,10 @@ class Learner:
     def draw(self, rate: float) -> tuple[Tensor, Tensor]:
         """Places of a batch in the replay, and the weights (B,) of their losses."""
         return self.replay.draw(self.method.batch, 1 - (1 - FIRST_ETA) * rate, self.generator)
+
+    def follow(self, target: nn.Module, online: nn.Module, rate: float) -> None:
+        """Move a target towards its online network, by tau, at a share `rate` of it; a hard copy is one."""
+        follow(target, online, self.tau if self.tau == 1 else self.tau * rate)
 
     def state(self) -> dict[str, Any]:
         """All that the run's further course depends on."""

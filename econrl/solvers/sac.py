@@ -141,7 +141,7 @@ class SACLearner(TwinLearner):
         s = self.learn_critics(self.value, rate)
         if self.updates > self.method.warm_up:
             self.learn_policy(s, rate)
-        self.follow_critics(rate)
+        self.follow(self.targets.body, self.critics.body, rate)
 
     def learn_policy(self, s: Tensor, rate: float) -> None:
         """One step of the policy, and of the temperature."""

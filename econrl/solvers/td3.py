@@ -17,9 +17,8 @@ from torch import Tensor
 from econrl.mdp import MDP
 from econrl.networks import Actor
 from econrl.solvers.base import Task, require
-from econrl.solvers.off_policy import actor_loss
-from econrl.solvers.training import follow
 from econrl.solvers.twin import TwinLearner, TwinMethod, Twins
+from econrl.solvers.with_actor import actor_loss
 
 
 def smoothed_value(
@@ -79,4 +78,5 @@ class TD3Learner(TwinLearner):
         if self.updates % self.method.delay == 0:
             loss = actor_loss(self.critics.first, self.actor, s)
             self.actor_optimiser.descend(loss, self.actor_lr * rate)
-            follow(self.actor_target.body, self.actor.body, self.follow_critics(rate))
+            self.follow(self.targets.body, self.critics.body, rate)
+            self.follow(self.actor_target.body, self.actor.body, rate)

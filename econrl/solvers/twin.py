@@ -16,15 +16,9 @@ from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor, SideBySide
 from econrl.solvers.base import Task
-from econrl.solvers.off_policy import (
-    Learner,
-    OffPolicy,
-    action_value_loss,
-    expected_target,
-    sampled_target,
-    td_error,
-)
-from econrl.solvers.training import Adam, follow
+from econrl.solvers.off_policy import expected_target, sampled_target, td_error
+from econrl.solvers.training import Adam
+from econrl.solvers.with_actor import ActorLearner, WithActor, action_value_loss
 from econrl.stochastic import StochasticPolicy
 
 
@@ -49,7 +43,7 @@ class Twins:
 
 
 @dataclass(frozen=True)
-class TwinMethod(OffPolicy):
+class TwinMethod(WithActor):
     """Settings of the methods with two critics."""
 
     expected: bool = False
@@ -61,7 +55,7 @@ class TwinMethod(OffPolicy):
         return not self.expected
 
 
-class TwinLearner(Learner):
+class TwinLearner(ActorLearner):
     """An actor, two critics and their targets, of which the first carries the actor that is measured."""
 
     actor: Actor | StochasticPolicy
@@ -90,12 +84,6 @@ class TwinLearner(Learner):
         self.critic_optimiser.descend(action_value_loss(delta, weights), self.critic_lr * rate)
         self.updates += 1
         return batch.s
-
-    def follow_critics(self, rate: float) -> float:
-        """Move the critics' targets. Returns the weight tau by which they moved."""
-        tau = self.tau if self.tau == 1 else self.tau * rate
-        follow(self.targets.body, self.critics.body, tau)
-        return tau
 
     def networks(self) -> tuple[nn.Module, ...]:
         return self.actor, *self.critics.both, *self.targets.both
