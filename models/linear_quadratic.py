@@ -40,11 +40,12 @@ class LinearQuadratic(Model):
     @cached_property
     def riccati(self):
         """(P, F, d) of the optimal cost x'Px + d and the optimal rule u = -F x."""
-        from quantecon import LQ
+        from scipy.linalg import solve_discrete_are
 
-        C = self.noise * np.eye(self.n)
-        P, F, d = LQ(np.eye(self.m), np.eye(self.n), self.A, self.B, C, beta=self.beta).stationary_values()
-        return P, F, float(d)
+        A, B = np.sqrt(self.beta) * self.A, np.sqrt(self.beta) * self.B
+        P = solve_discrete_are(A, B, np.eye(self.n), np.eye(self.m))
+        F = np.linalg.solve(np.eye(self.m) + B.T @ P @ B, B.T @ P @ A)
+        return P, F, self.beta / (1 - self.beta) * self.noise**2 * np.trace(P)
 
     def states(self):
         return State("x", low=-1.0, high=1.0, size=self.n)

@@ -44,7 +44,7 @@ CLOSED_FORMS = [
     (Portfolio(n=2, gamma=1.0, premium=0.2), 1e-12),  # the budget binds: all in risky assets
     (Investment(**HAYASHI), 1e-13),
     (Investment(theta=1.0, rho=0.0, productivity=1.0), 1e-13),
-    (LinearQuadratic(), 1e-11),  # quantecon iterates the Riccati equation to 1e-10 at most
+    (LinearQuadratic(), 1e-12),
     (LinearQuadratic(n=6, m=2), 1e-11),
 ]
 NAMES = [f"{type(m).__name__}-{i}" for i, (m, _) in enumerate(CLOSED_FORMS)]
