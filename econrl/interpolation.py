@@ -14,6 +14,7 @@ Queries may have any batch shape, and can be differentiated twice by autograd an
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -164,13 +165,21 @@ class TensorGrid:
 
     def expectation(self, parts: Iterable[tuple[Tensor, Tensor, Tensor]], layers: int) -> Callable[[Tensor], Tensor]:
         """The map from coefficients (1, layers size) to sum_j w_j f(x_j) (N,), for batches of queries x (n, J, d) with
-        their layers (n, J) and weights w (n, J); the stencils are kept."""
-        kept = [(self.stencil(x, layer), w) for x, layer, w in parts]
+        their layers (n, J) and weights w (n, J); it is kept as sparse matrices, a row for each sum."""
+        blocks = [self._matrix(self.stencil(x, layer), w, layers) for x, layer, w in parts]
+        return lambda coefficients: torch.cat([block @ coefficients[0] for block in blocks])
 
-        def future(coefficients: Tensor) -> Tensor:
-            return torch.cat([(w * self.evaluate(coefficients, stencil)[0]).sum(dim=-1) for stencil, w in kept])
-
-        return future
+    def _matrix(self, stencil: Stencil, w: Tensor, layers: int) -> Tensor:
+        """The matrix (n, layers size) of sum_j w_j f(x_j), with J taps^d entries in each row."""
+        entries = w.unsqueeze(-1)
+        for along in stencil.weights:
+            entries = (entries.unsqueeze(-1) * along.movedim(0, -1).unsqueeze(-2)).flatten(-2)
+        columns = stencil.first.unsqueeze(-1) + self.offsets
+        n, each = len(w), columns[0].numel()
+        starts = torch.arange(0, n * each + 1, each, device=w.device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse")  # of the state of torch's support
+            return torch.sparse_csr_tensor(starts, columns.flatten(), entries.flatten(), (n, layers * self.size))
 
 
 def collocation_inverse(n: int) -> Tensor:

@@ -90,7 +90,7 @@ class OnTensorGrid(Method):
         states, queries = layers * math.prod(points), layers * math.prod(points) * len(mdp.nodes)
         functions = 3 * (mdp.horizon or 1) * layers * math.prod(n + taps - 2 for n in points) * (1 + mdp.A)
         vectors = states * (4 * mdp.S + 8 * mdp.A + 8)
-        evaluation = queries * (3 + d * taps + 2 * mdp.S) + states * self.krylov if mdp.horizon is None else 0
+        evaluation = 2 * queries * taps**d + states * self.krylov if mdp.horizon is None else 0
         chunk = COPIES * max(CHUNK.get(mdp.device.type, CHUNK["cpu"]), len(mdp.nodes) * taps**d)
         return 8.0 * (functions + vectors + evaluation + chunk)
 
