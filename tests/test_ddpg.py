@@ -389,11 +389,12 @@ def test_a_policy_that_is_not_a_number_has_an_infinite_error(quick):
 
 
 @pytest.mark.parametrize("for_measuring", [0.0, 0.01, 1.0, 30.0])
-def test_a_time_limit_is_spent_on_steps_however_long_a_measurement_takes(for_measuring):
-    steps = training.steps_in(60.0, 0.02, for_measuring)
-    measurements = math.ceil(steps / max(steps // training.MEASUREMENTS, training.MEASURE_EVERY))
+@pytest.mark.parametrize("between", [20, 100])
+def test_a_time_limit_is_spent_on_steps_however_long_a_measurement_takes(for_measuring, between):
+    steps = training.steps_in(60.0, 0.02, for_measuring, between)
+    measurements = math.ceil(steps / max(steps // training.MEASUREMENTS, between))
     cost = 0.02 * steps + for_measuring * measurements
-    assert steps >= 20
+    assert steps >= between
     assert 30.0 < cost <= 60.0 + for_measuring  # the last measurement may come sooner after the one before
 
 

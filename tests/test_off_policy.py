@@ -33,6 +33,7 @@ def quick(monkeypatch):
     units = Units(center=-10.0, scale=2.0)
     monkeypatch.setattr(off_policy, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
     monkeypatch.setattr(training, "MEASURE_EVERY", 1)
+    monkeypatch.setattr(training, "LIGHTER", 1)
 
 
 def learner_of(method, model=None, seed=0):

@@ -41,6 +41,7 @@ class DQN(OffPolicy):
 
     name = "dqn"
     choices = True
+    light = True
 
     actions: int = 21
     """Points of each continuous action (`menu.py`)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from econrl.mdp import MDP
 from econrl.solvers.base import Method, Result, Task, Tracker
 
 MEASUREMENTS, MEASURE_EVERY = 40, 20  # of the held-out error: at most in a run; the fewest steps between two
+LIGHTER = 5  # times as many where steps are light
 DEFAULT_STEPS = 10_000
 
 
@@ -44,6 +45,13 @@ class Learns(Protocol):
 class Trained(Method):
     """A method that learns in steps: its `learner` holds the state of a run."""
 
+    light: ClassVar[bool] = False  # whether a step costs little beside a measurement of the error
+
+    @property
+    def between(self) -> int:
+        """The fewest steps between two measurements."""
+        return MEASURE_EVERY * (LIGHTER if self.light else 1)
+
     def learner(self, mdp: MDP, task: Task) -> Learns:
         raise NotImplementedError
 
@@ -53,7 +61,7 @@ class Trained(Method):
         kept = tracker.resume()
         learner = self.learner(mdp, task)
         steps = kept["steps"] if kept else task.steps or self.plan(task, tracker, learner)
-        every = max(steps // MEASUREMENTS, MEASURE_EVERY)
+        every = max(steps // MEASUREMENTS, self.between)
         message, step, interrupted = "", 0, False
         if kept:
             step = kept["step"]
@@ -96,13 +104,13 @@ class Trained(Method):
         for_step = seconds(one_step, 20)
         for_measuring = seconds(lambda: tracker.held_out.error(*learner.answer()), 1)
         learner.restore(before)
-        return steps_in(0.95 * task.remaining(), for_step, for_measuring)
+        return steps_in(0.95 * task.remaining(), for_step, for_measuring, self.between)
 
 
-def steps_in(seconds: float, for_step: float, for_measuring: float) -> int:
-    """How many steps fit in, given the seconds that a step and a measurement take."""
-    steps = seconds / (for_step + for_measuring / MEASURE_EVERY)
-    if steps > MEASUREMENTS * MEASURE_EVERY:
+def steps_in(seconds: float, for_step: float, for_measuring: float, between: int) -> int:
+    """How many steps fit in, given the seconds that a step and a measurement take, and the fewest steps between two."""
+    steps = seconds / (for_step + for_measuring / between)
+    if steps > MEASUREMENTS * between:
         steps = (seconds - MEASUREMENTS * for_measuring) / for_step
     return max(int(steps), 1)
 

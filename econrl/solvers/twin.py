@@ -46,6 +46,8 @@ class Twins:
 class TwinMethod(WithActor):
     """Settings of the methods with two critics."""
 
+    light = True
+
     expected: bool = False
     """Whether targets are expectations over the shocks, r + sum_j w_j beta V'(s'_j), as on rung 1 of `ddpg`; else the
     one next state in the replay, as published."""
