@@ -14,7 +14,7 @@ from econrl.files import new_file
 from econrl.functions import StateFunction, restore
 from econrl.mdp import MDP
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Checkpoint:

@@ -20,6 +20,7 @@ from econrl.errors import EconrlError, MethodError, SolveError, SpecError
 from econrl.find import find_model, line_in_model, make_model, stem, zoo
 from econrl.mdp import listed
 from econrl.model import Model
+from econrl.over import Family
 from econrl.settings import default, docs_of, fields, read_settings
 from econrl.solution import Solution
 from econrl.solve import method_of
@@ -269,7 +270,7 @@ def headline(solution: Solution) -> str:
     message = f": {info['message']}" if info["message"] else ""
     return (
         f"{solution.name} by {info['method']}, {info['steps']:,} steps, {info['seconds']:.1f} s, "
-        f"{solution.state}{message}"
+        f"{solution.status}{message}"
     )
 
 
@@ -345,7 +346,7 @@ def simulate(
         files.check_file(out, overwrite)
     solution = econrl.load(folder, None if model is None else find_model(model))
     if parameters:
-        one = type(getattr(solution.model, "one", solution.model))
+        one = type(solution.model.one if isinstance(solution.model, Family) else solution.model)
         solution = solution.at(**read_settings(one, one.__name__, parameters, SpecError))
     table = solution.simulate(periods, paths, seed)
     if out is None:

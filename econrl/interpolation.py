@@ -36,7 +36,7 @@ FEWEST = {"linear": 2, "cubic": 4}  # points a dimension
 
 @dataclass(frozen=True)
 class Stencil:
-    """What a query needs of the grid, so that one fixed set of queries can be answered again for other coefficients."""
+    """What a query needs of the grid: which coefficients, and how much of each."""
 
     first: Tensor
     """Position (...) of each query's first coefficient."""
@@ -176,10 +176,10 @@ class TensorGrid:
             entries = (entries.unsqueeze(-1) * along.movedim(0, -1).unsqueeze(-2)).flatten(-2)
         columns = stencil.first.unsqueeze(-1) + self.offsets
         n, each = len(w), columns[0].numel()
-        starts = torch.arange(0, n * each + 1, each, device=w.device)
+        starts = torch.arange(0, n * each + 1, each, dtype=torch.int32, device=w.device)  # what products are made with
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse")  # of the state of torch's support
-            return torch.sparse_csr_tensor(starts, columns.flatten(), entries.flatten(), (n, layers * self.size))
+            return torch.sparse_csr_tensor(starts, columns.flatten().int(), entries.flatten(), (n, layers * self.size))
 
 
 def collocation_inverse(n: int) -> Tensor:

@@ -124,6 +124,7 @@ class Model:
 
     @classmethod
     def require_dataclass(cls) -> None:
+        """Raises SpecError where @dataclass was forgotten."""
         if "__dataclass_params__" not in vars(cls):
             raise SpecError(
                 f"{cls.__name__} is no dataclass: write @dataclass(frozen=True, kw_only=True) above the class"

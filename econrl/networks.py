@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
 from econrl.functions import StateFunction
 from econrl.groups import Group
@@ -210,11 +210,11 @@ class ActionValueNetwork(StateFunction):
         return self.of(s, self.actor.raw(s))
 
 
-class SideBySide(nn.Module):
-    """n networks of one form as one: x (..., inputs) to (n, ..., outputs).
+class Ensemble(nn.Module):
+    """n networks of one form, evaluated as one: x (..., inputs) to (n, ..., outputs).
 
-    Small networks cost their operations and not their arithmetic, so that n cost hardly more than one. It holds the
-    weights of all, of which the networks' own become views.
+    It holds the weights of all, of which the networks' own become views. Small networks cost their operations more than
+    their arithmetic.
     """
 
     def __init__(self, networks: Sequence[nn.Module]):
@@ -231,13 +231,12 @@ class SideBySide(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         (form,), weights = self.form, list(self.weights)
         if not isinstance(form, MLP):
-            each = [{name: w[i] for name, w in zip(self.names, weights, strict=True)} for i in range(self.n)]
-            return torch.stack([functional_call(form, own, (x,)) for own in each])
-        y = x.flatten(0, -2).expand(self.n, -1, -1)
+            return vmap(lambda own: functional_call(form, own, (x,)))(dict(zip(self.names, weights, strict=True)))
+        y = x.reshape(-1, x.shape[-1]).expand(self.n, -1, -1)
         for layer in form:
             if isinstance(layer, nn.Linear):
                 W, b = weights.pop(0), weights.pop(0)
                 y = torch.baddbmm(b.unsqueeze(1), y, W.mT)
             else:
                 y = layer(y)
-        return y.unflatten(1, x.shape[:-1])
+        return y.reshape(self.n, *x.shape[:-1], -1)

@@ -20,7 +20,7 @@ from econrl.mdp import MDP
 from econrl.model import Model
 from econrl.tables import columns_of
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, TRAINING = "weights.safetensors", "training.csv"
 
 

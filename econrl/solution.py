@@ -46,7 +46,7 @@ class Solution:
         error = self.training["error"].min() if len(self.training) else float("nan")
         return (
             f"Solution({self.name} by {self.info['method']}, {self.info['steps']} steps, "
-            f"{self.info['seconds']:.0f} s, held-out error {error:.1e}, {self.state})"
+            f"{self.info['seconds']:.0f} s, held-out error {error:.1e}, {self.status})"
         )
 
     @property
@@ -56,12 +56,13 @@ class Solution:
         return f"{self.model.title} at {at}" if at else self.model.title
 
     @property
-    def state(self) -> str:
-        """How the run ended: converged to a tolerance, with all the steps that were planned for it, or before."""
+    def status(self) -> str:
+        """How the run ended: converged to a tolerance; where none was given, with all the steps planned for it; or
+        neither."""
         if self.info.get("converged"):
             return "converged"
-        planned = self.info.get("planned_steps")
-        return "all planned steps made" if planned and planned == self.info["steps"] else "not converged"
+        made = self.info.get("planned_steps") == self.info["steps"] and self.info.get("tol") is None
+        return "all planned steps made" if made else "not converged"
 
     @property
     def structure(self) -> Structure:

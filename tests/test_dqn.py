@@ -14,9 +14,9 @@ from econrl.models import Investment, LifeCycle, LongPlosser, RustBus, Stochasti
 from econrl.solvers.double_dqn import chosen_value
 from econrl.solvers.dqn import highest_value, huber_loss
 from econrl.solvers.off_policy import sampled_target
-from learners import Exact, trained
+from exact import Exact
+from learners import trained
 
-CPU = torch.device("cpu")
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "actions": 5}
 
 

@@ -150,3 +150,19 @@ def test_a_grid_policy_is_always_feasible():
     s = mdp.sample_box(1000, generator)
     assert mdp.feasible(s, policy(s), slack=0.0).all()
     assert mdp.reward(s, policy(s)).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["cubic", "linear"])
+@pytest.mark.parametrize("d", [0, 1, 2])
+def test_expectations_are_weighted_sums_of_interpolated_values(kind, d):
+    """Over three layers, for two batches of unequal length, inside the grid and beyond it."""
+    layers, nodes = 3, 4
+    grid = TensorGrid([0.0] * d, [1.0] * d, [5, 6][:d], [0.0, 2.0][:d], kind)
+    draws = torch.Generator().manual_seed(0)
+    coefficients = torch.randn(1, layers * grid.size, generator=draws, dtype=torch.float64)
+    parts = []
+    for n in (7, 2):
+        x, w = (torch.rand(n, nodes, *size, generator=draws, dtype=torch.float64) for size in ((d,), ()))
+        parts.append((3 * x - 1, torch.randint(layers, (n, nodes), generator=draws), w))
+    expected = torch.cat([(w * grid.interpolate(coefficients, x, layer)[0]).sum(dim=-1) for x, layer, w in parts])
+    torch.testing.assert_close(grid.expectation(parts, layers)(coefficients), expected)

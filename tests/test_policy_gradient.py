@@ -22,9 +22,9 @@ from econrl.solvers.rollouts import Rollout, gae, temporal_differences
 from econrl.solvers.start import lifetime_reward
 from econrl.solvers.trpo import conjugate_gradient, fisher_product, line_search, surrogate
 from econrl.stochastic import ActionDistribution
-from learners import Exact, learner_of, trained
+from exact import Exact
+from learners import learner_of, trained
 
-CPU = torch.device("cpu")
 SMALL = {"hidden": (16, 16), "environments": 64}
 
 
@@ -139,7 +139,7 @@ def every_path(policy):
     cut = torch.zeros(T, len(columns), dtype=torch.bool)
     cut[-1] = True
     flat = lambda x: x.double().unsqueeze(-1)  # noqa: E731
-    rollout = Rollout(flat(s[:-1]), flat(a), flat(a), REWARD[s[:-1], a], BETA[s[:-1]], flat(s[1:]), cut)
+    rollout = Rollout(flat(s[:-1]), flat(a), REWARD[s[:-1], a], BETA[s[:-1]], flat(s[1:]), cut)
     return rollout, tensor(*probabilities)
 
 
@@ -153,7 +153,7 @@ def values(policy, last):
 
 def gradients(policy, rollout, advantage):
     """sum_t A_t grad log pi(a_t | s_t) of each path, (paths, parameters)."""
-    pi, s, a = policy.logits.detach().softmax(dim=-1), rollout.s[..., 0].long(), rollout.a[..., 0].long()
+    pi, s, a = policy.logits.detach().softmax(dim=-1), rollout.s[..., 0].long(), rollout.u[..., 0].long()
     score = torch.zeros(T, rollout.r.shape[1], 2, 2, dtype=torch.float64)
     for t in range(T):
         each = torch.arange(rollout.r.shape[1])
@@ -251,7 +251,7 @@ def test_reinforce_finds_the_stochastic_policy_of_the_aliased_corridor():
             right = (u[:, 0] == 1) ^ (s == 1)
             s_next = torch.where(s == 3, 3, (s + 2 * right.long() - 1).clamp(min=0))
             r, over = -(s != 3).double(), torch.full((n,), t == periods - 1)
-            steps.append((same, u, u, r, torch.ones(n, dtype=torch.float64), same, over))
+            steps.append((same, u, r, torch.ones(n, dtype=torch.float64), same, over))
             s = s_next
         rollout = Rollout(*(torch.stack(column) for column in zip(*steps, strict=True)))
         advantage = method.advantages(rollout, rollout.r, torch.zeros_like(rollout.r))

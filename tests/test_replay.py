@@ -112,6 +112,12 @@ def test_weights_undo_the_preference():
     torch.testing.assert_close(weights, (at + 1.0).double() ** -0.5, rtol=1e-5, atol=0)
 
 
+def test_of_several_critics_the_mean_error_counts():
+    replay = prioritised()
+    replay.correct(torch.arange(4), torch.tensor([[1.0, -2.0, 3.0, 0.0], [3.0, 2.0, -1.0, 4.0]]))
+    assert replay.priority[:4].tolist() == pytest.approx([2.0] * 4, abs=2 * FLOOR)
+
+
 def test_new_transitions_are_as_likely_as_the_worst_so_far():
     replay = prioritised(2)
     replay.correct(torch.tensor([0, 1]), torch.tensor([7.0, 0.0]))

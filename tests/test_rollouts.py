@@ -30,7 +30,7 @@ def column(*values):
 def rollout(r, beta, cut):
     """One path with these rewards and discounts; nothing else matters."""
     nothing = torch.zeros(len(r), 1, 1)
-    return Rollout(nothing, nothing, nothing, column(*r), column(*beta), nothing, column(*cut).bool())
+    return Rollout(nothing, nothing, column(*r), column(*beta), nothing, column(*cut).bool())
 
 
 def policy_of(mdp, std=0.3):
@@ -59,7 +59,7 @@ def test_advantages_with_lambda_one_are_returns_less_values_whatever_is_cut():
     cut = torch.rand(shape, generator=generator) < 0.3
     cut[-1] = True
     v_next[:-1] = torch.where(cut[:-1], v_next[:-1], v[1:])  # where a path goes on, the next state is the next state
-    one = Rollout(r, r, r, r, beta, r, cut)
+    one = Rollout(r, r, r, beta, r, cut)
     advantage = gae(temporal_differences(one, v, v_next), beta, cut, lam=1.0)
     torch.testing.assert_close(advantage, returns(one, v_next) - v)
     at_once = gae(temporal_differences(one, v, v_next), beta, cut, lam=0.0)
@@ -93,9 +93,9 @@ def test_a_rollout_is_what_the_model_does_and_a_new_path_leaves_no_trace_in_the_
     mdp = MDP(BrockMirman())
     paths = environments(mdp, episode=6)
     one = paths.roll(policy_of(mdp), 20)
-    torch.testing.assert_close(one.a, mdp.act(one.s, one.u))
-    torch.testing.assert_close(one.r, mdp.reward(one.s, one.a))
-    torch.testing.assert_close(one.s_next[..., 0], mdp.transition(one.s, one.a, mdp.nodes[:1])[..., 0])  # capital
+    a = mdp.act(one.s, one.u)
+    torch.testing.assert_close(one.r, mdp.reward(one.s, a))
+    torch.testing.assert_close(one.s_next[..., 0], mdp.transition(one.s, a, mdp.nodes[:1])[..., 0])  # capital
     goes_on = ~one.cut[:-1]
     torch.testing.assert_close(one.s[1:][goes_on], one.s_next[:-1][goes_on])
     began = one.s[1:][~goes_on]

@@ -247,6 +247,8 @@ def test_training_and_info_say_how_it_went(growth):
     assert growth.info["device"] in ("cpu", "cuda")
     assert "BrockMirman by ddpg, 3 steps" in repr(growth)
     assert "all planned steps made" in repr(growth)
+    missed = econrl.Solution(growth.model, growth._policy, growth._value, growth.training, {**growth.info, "tol": 1e-9})
+    assert "not converged" in repr(missed)
 
 
 def test_plot_draws_every_action_against_every_state(everything):

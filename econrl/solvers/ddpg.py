@@ -27,7 +27,6 @@ from econrl.mdp import MDP
 from econrl.networks import ActionValueNetwork, Actor, ValueNetwork
 from econrl.simulate import MARGIN, living_states
 from econrl.solvers.base import Task, require
-from econrl.solvers.off_policy import expected_target, sampled_target, td_error
 from econrl.solvers.start import lifetime_reward
 from econrl.solvers.training import Adam
 from econrl.solvers.with_actor import LARGEST_U, ActorLearner, WithActor, action_value_loss, actor_loss
@@ -155,8 +154,10 @@ class DDPG(WithActor):
     def rates(self) -> tuple[float, float, float]:
         """actor_lr, critic_lr and tau. Below rung 2 the actor must be slow: it learns from a critic's slope in u, which
         is noisy where u was hardly tried."""
-        actor_lr, critic_lr, tau = (0.02, 0.02, 0.5) if self.rung >= 2 else (0.001, 0.01, 0.1)
-        return self.actor_lr or actor_lr, self.critic_lr or critic_lr, self.tau or tau
+        defaults = (0.02, 0.02, 0.5) if self.rung >= 2 else (0.001, 0.01, 0.1)
+        given = self.actor_lr, self.critic_lr, self.tau
+        actor_lr, critic_lr, tau = (usual if x is None else x for x, usual in zip(given, defaults, strict=True))
+        return actor_lr, critic_lr, tau
 
     def steps_ahead(self, mdp: MDP) -> int:
         """H, the known steps before the value takes over."""
@@ -219,14 +220,7 @@ class CriticLearner(DDPGLearner):
         return critic
 
     def update(self, rate: float) -> None:
-        method, mdp = self.method, self.mdp
-        at, weights = self.draw(rate)
-        batch = self.replay.read(at)
-        target = sampled_target if method.rung == 0 else expected_target
-        y = target(mdp, self.critic_target, batch)
-        self.broken.watch(batch.s, batch.u, y)
-        delta = td_error(self.critic, batch.s, batch.u, y)
-        self.replay.correct(at, delta)
+        batch, delta, weights = self.judge(self.critic, self.critic_target, rate)
         self.critic_optimiser.descend(action_value_loss(delta, weights), self.critic_lr * rate)
         loss = actor_loss(self.critic, self.actor, batch.s)
         self.actor_optimiser.descend(loss, self.actor_lr * rate)

@@ -17,7 +17,7 @@ from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
 from econrl.menu import MenuValue, NetworkMenuValue, greedy, menu_of, refuse_menu
 from econrl.solvers.base import Task, require
-from econrl.solvers.off_policy import Learner, OffPolicy, expected_target, sampled_target, td_error
+from econrl.solvers.off_policy import Learner, OffPolicy
 from econrl.solvers.training import Adam
 
 
@@ -59,6 +59,7 @@ class DQN(OffPolicy):
         for name in ("actions", "target_every"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "lr", self.lr > 0, "positive")
+        require(self, "tau", 0 < self.tau <= 1, "in (0, 1]")
         require(self, "epsilon", 0 <= self.epsilon <= 1, "in [0, 1]")
 
     @property
@@ -97,14 +98,8 @@ class DQNLearner(Learner):
         return self.Q.menu[torch.where(dice < self.method.epsilon, random, best)]
 
     def update(self, rate: float) -> None:
-        method, mdp = self.method, self.mdp
-        at, weights = self.draw(rate)
-        batch = self.replay.read(at)
-        target = expected_target if method.expected else sampled_target
-        y = target(mdp, method.tomorrow(self.Q, self.Q_target), batch)
-        self.broken.watch(batch.s, batch.u, y)
-        delta = td_error(self.Q, batch.s, batch.u, y)
-        self.replay.correct(at, delta)
+        method = self.method
+        _, delta, weights = self.judge(self.Q, method.tomorrow(self.Q, self.Q_target), rate)
         self.optimiser.descend(huber_loss(delta, weights), self.lr * rate)
         self.updates += 1
         if self.updates % method.target_every == 0:

@@ -6,8 +6,8 @@ learner whose `update` makes one gradient step of them.
     ddpg, td3, sac      have an actor (`with_actor.py`)
     dqn, double_dqn     take the best action of a menu
 
-A critic sees an action as its unbounded u (`feasible.py`), and learns from the one next state that the environment
-showed or, as the model is known, from the expectation over all of them.
+Where a critic judges actions it sees them as their unbounded u (`feasible.py`), and learns from the one next state that
+the environment showed or, as the model is known, from the expectation over all of them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def expected_target(mdp: MDP, value: Function, batch: Transitions) -> Tensor:
 
 
 def td_error(Q: Critic, s: Tensor, u: Tensor, y: Tensor) -> Tensor:
-    """delta = Q(s, u) - y in the critic's units, (B,), or (2, B) of two; the action comes from the replay and carries
+    """delta = Q(s, u) - y in the critic's units, (B,), or (n, B) of n; the action comes from the replay and carries
     no gradient."""
     assert y.shape == s.shape[:-1], "a column of targets would broadcast against a row of values"
     return Q.units.error(Q.raw(s, u.detach()), y)
@@ -96,7 +96,6 @@ class OffPolicy(Trained):
         for name in ("batch", "n_step", "environments", "episode", "capacity", "nodes"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
-        require(self, "tau", self.tau is None or 0 < self.tau <= 1, "in (0, 1]")
         require(self, "prioritised", 0 <= self.prioritised <= 1, "in [0, 1]")
         require(
             self, "capacity", self.capacity >= max(self.batch, self.environments), "at least batch and environments"
@@ -136,7 +135,7 @@ class Learner:
             self.advance()
 
     def prepare(self) -> None:
-        """Make the networks that explore, before the replay is filled."""
+        """Make the networks that explore, before the replay is filled, and set `tau`."""
         raise NotImplementedError
 
     def empty_replay(self) -> Replay:
@@ -177,9 +176,16 @@ class Learner:
     def optimisers(self) -> tuple[Adam, ...]:
         raise NotImplementedError
 
-    def draw(self, rate: float) -> tuple[Tensor, Tensor]:
-        """Places of a batch in the replay, and the weights (B,) of their losses."""
-        return self.replay.draw(self.method.batch, 1 - (1 - FIRST_ETA) * rate, self.generator)
+    def judge(self, Q: Critic, value: Function, rate: float) -> tuple[Transitions, Tensor, Tensor]:
+        """A batch of the replay, Q's errors delta on it towards y = r + beta V'(s'), with `value` as V', and the
+        weights (B,) of their losses."""
+        at, weights = self.replay.draw(self.method.batch, 1 - (1 - FIRST_ETA) * rate, self.generator)
+        batch = self.replay.read(at)
+        y = (sampled_target if self.method.samples else expected_target)(self.mdp, value, batch)
+        self.broken.watch(batch.s, batch.u, y)
+        delta = td_error(Q, batch.s, batch.u, y)
+        self.replay.correct(at, delta)
+        return batch, delta, weights
 
     def follow(self, target: nn.Module, online: nn.Module, rate: float) -> None:
         """Move a target towards its online network, by tau, at a share `rate` of it; a hard copy is one."""

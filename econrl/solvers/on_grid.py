@@ -86,11 +86,12 @@ class OnTensorGrid(Method):
     def memory(self, mdp: MDP, points: Sequence[int]) -> float:
         """Bytes needed at the peak, predicted."""
         taps, d = len(BASIS.get(self.interpolation, BASIS["cubic"])), len(points)
-        layers = mdp.layers
-        states, queries = layers * math.prod(points), layers * math.prod(points) * len(mdp.nodes)
+        layers = len(mdp.options) * mdp.layers
+        states = layers * math.prod(points)
+        queries = states * len(mdp.nodes)
         functions = 3 * (mdp.horizon or 1) * layers * math.prod(n + taps - 2 for n in points) * (1 + mdp.A)
         vectors = states * (4 * mdp.S + 8 * mdp.A + 8)
-        evaluation = 2 * queries * taps**d + states * self.krylov if mdp.horizon is None else 0
+        evaluation = 1.5 * queries * taps**d + states * self.krylov if mdp.horizon is None else 0
         chunk = COPIES * max(CHUNK.get(mdp.device.type, CHUNK["cpu"]), len(mdp.nodes) * taps**d)
         return 8.0 * (functions + vectors + evaluation + chunk)
 

@@ -25,7 +25,6 @@ class Rollout:
 
     s: Tensor  # (T, n, S)
     u: Tensor  # (T, n, A), the unbounded form of the actions drawn
-    a: Tensor  # (T, n, A)
     r: Tensor  # (T, n)
     beta: Tensor  # (T, n)
     s_next: Tensor  # (T, n, S), the state truly reached, also where a path then began anew
@@ -60,7 +59,7 @@ class Environments:
             self.age *= keep
             self.s = torch.where(keep.unsqueeze(-1), s_next, mdp.sample_box(self.n, self.generator))
             cut = ~keep if t < periods - 1 else torch.ones_like(keep)
-            steps.append((s, u, a, mdp.reward(s, a), mdp.discount(s, a, e).expand(self.n), s_next, cut))
+            steps.append((s, u, mdp.reward(s, a), mdp.discount(s, a, e).expand(self.n), s_next, cut))
         return Rollout(*(torch.stack(column) for column in zip(*steps, strict=True)))
 
     def state(self) -> list[Any]:

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from econrl.functions import Function, StateFunction
 from econrl.mdp import MDP
-from econrl.networks import ActionValueNetwork, Actor, SideBySide
+from econrl.networks import ActionValueNetwork, Actor, Ensemble
 from econrl.solvers.base import Task
-from econrl.solvers.off_policy import expected_target, sampled_target, td_error
 from econrl.solvers.training import Adam
 from econrl.solvers.with_actor import ActorLearner, WithActor, action_value_loss
 from econrl.stochastic import StochasticPolicy
@@ -27,7 +26,7 @@ class Twins:
 
     def __init__(self, first: ActionValueNetwork, second: ActionValueNetwork):
         self.both, self.first, self.units = (first, second), first, first.units
-        self.body = SideBySide([first.body, second.body])
+        self.body = Ensemble([first.body, second.body])
 
     def raw(self, s: Tensor, u: Tensor) -> Tensor:
         """Q_1(s, u) and Q_2(s, u) in units, (2, ...)."""
@@ -76,13 +75,7 @@ class TwinLearner(ActorLearner):
 
     def learn_critics(self, value: Function, rate: float) -> Tensor:
         """One step of both critics towards y = r + beta V'(s'), where `value` is V'. Returns the batch's states."""
-        at, weights = self.draw(rate)
-        batch = self.replay.read(at)
-        target = expected_target if self.method.expected else sampled_target
-        y = target(self.mdp, value, batch)
-        self.broken.watch(batch.s, batch.u, y)
-        delta = td_error(self.critics, batch.s, batch.u, y)
-        self.replay.correct(at, delta)
+        batch, delta, weights = self.judge(self.critics, value, rate)
         self.critic_optimiser.descend(action_value_loss(delta, weights), self.critic_lr * rate)
         self.updates += 1
         return batch.s

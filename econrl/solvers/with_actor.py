@@ -48,8 +48,10 @@ class WithActor(OffPolicy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("actor_lr", "critic_lr"):
-            require(self, name, getattr(self, name) is None or getattr(self, name) > 0, "positive")
+        actor_lr, critic_lr, tau = self.rates
+        require(self, "actor_lr", actor_lr > 0, "positive")
+        require(self, "critic_lr", critic_lr > 0, "positive")
+        require(self, "tau", 0 < tau <= 1, "in (0, 1]")
         require(self, "noise", self.noise >= 0, "at least 0")
 
     @property
