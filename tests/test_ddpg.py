@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -396,6 +397,15 @@ def test_a_time_limit_is_spent_on_steps_however_long_a_measurement_takes(for_mea
     cost = 0.02 * steps + for_measuring * measurements
     assert steps >= between
     assert 30.0 < cost <= 60.0 + for_measuring  # the last measurement may come sooner after the one before
+
+
+def test_the_clock_is_looked_at_after_every_step_however_rarely_the_error_is_measured(quick, monkeypatch):
+    monkeypatch.setattr(training, "MEASURE_EVERY", 1000)
+    looks = itertools.count()
+    monkeypatch.setattr(Task, "remaining", lambda self: 10.0 - next(looks))
+    result = run(BrockMirman(), DDPG(**SMALL), steps=1000)
+    assert result.steps == 10
+    assert "time limit" in result.message
 
 
 def test_tol_stops_early(quick, scripted):

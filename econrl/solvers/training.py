@@ -19,6 +19,7 @@ from econrl.solvers.base import Method, Result, Task, Tracker
 MEASUREMENTS, MEASURE_EVERY = 40, 20  # of the held-out error: at most in a run; the fewest steps between two
 LIGHTER = 5  # times as many where steps are light
 DEFAULT_STEPS = 10_000
+TO_PLAN = 0.05  # of a time limit, after which no more steps are timed
 
 
 class Learns(Protocol):
@@ -75,6 +76,8 @@ class Trained(Method):
                     step += 1
                     learner.advance()
                     learner.update(1 - (step - 1) / steps)
+                    if task.remaining() <= 0:
+                        break
                 learner.broken.raise_if_seen(mdp)
                 tracker.measure(step, *learner.answer())
                 tracker.keep({"steps": steps, "step": step, "learner": learner.state()})
@@ -88,13 +91,14 @@ class Trained(Method):
         """How many steps fit into the time limit, from the speed of a few that are then taken back."""
         if task.time_limit is None:
             return DEFAULT_STEPS
-        before = copy.deepcopy(learner.state())
+        before, patience = copy.deepcopy(learner.state()), TO_PLAN * task.time_limit
 
         def seconds(action: Callable[[], object], times: int) -> float:
-            begun = clock(task.device)
-            for _ in range(times):
+            begun, done = clock(task.device), 0
+            while done < times and (done == 0 or time.perf_counter() - begun < patience):
                 action()
-            return (clock(task.device) - begun) / times
+                done += 1
+            return (clock(task.device) - begun) / done
 
         def one_step() -> None:
             learner.advance()
