@@ -21,3 +21,4 @@ class A2C(OnPolicy):
     """
 
     name = "a2c"
+    light = True

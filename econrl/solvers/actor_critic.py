@@ -21,6 +21,7 @@ class ActorCritic(OnPolicy):
     """
 
     name = "actor_critic"
+    light = True
 
     environments: int = 1024
     """Paths simulated in parallel."""
