@@ -165,6 +165,22 @@ def test_a_step_does_not_depend_on_how_its_gradient_lies_in_memory():
     torch.testing.assert_close(layer.weight.detach(), before - 0.1 * gradient.sign())
 
 
+@pytest.mark.parametrize("units", [Units(2.0, 3.0), Units(2.0, 0.5, 1), Units(2.0, 0.5, -1)], ids=["linear", "+", "-"])
+def test_values_rise_with_their_units_by_the_size_of_one(units):
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64, requires_grad=True)
+    v = units.value(x)
+    torch.testing.assert_close(units.raw(v), x)
+    (slope,) = torch.autograd.grad(v.sum(), x)
+    torch.testing.assert_close(units.size(v), slope)
+    assert (slope > 0).all()
+    assert (v.sign() == units.sign).all() or units.sign == 0
+    torch.testing.assert_close(units.error(x, v + 0.1 * units.size(v)), torch.full_like(x, -0.1), rtol=0.3, atol=0)
+
+
+def test_light_steps_are_measured_more_rarely():
+    assert TD3().between == SAC().between == training.LIGHTER * DDPG().between > DDPG().between
+
+
 # Several steps and priorities
 
 
