@@ -73,7 +73,7 @@ def roll(logits: Tensor, reward: Tensor, P: Tensor, n: int, generator: torch.Gen
         a = torch.multinomial(logits.softmax(dim=-1)[s], 1, generator=generator)[:, 0]
         s_next = torch.multinomial(P[s, a], 1, generator=generator)[:, 0]
         cut = torch.full((n,), t == PERIODS - 1)
-        steps.append((s[:, None], a[:, None], a[:, None], reward[s, a], torch.full((n,), BETA), s_next[:, None], cut))
+        steps.append((s[:, None], a[:, None], reward[s, a], torch.full((n,), BETA), s_next[:, None], cut))
         s = s_next
     return Rollout(*(torch.stack(column) for column in zip(*steps, strict=True)))
 
@@ -83,7 +83,7 @@ def estimates(rollout: Rollout, weight: Tensor, logits: Tensor) -> Tensor:
     pi, (S, A), n = logits.softmax(dim=-1), logits.shape, rollout.r.shape[1]
     g = torch.zeros(n, S, A).double()
     each = torch.arange(n)
-    for s, a, w in zip(rollout.s[..., 0], rollout.a[..., 0], weight, strict=True):
+    for s, a, w in zip(rollout.s[..., 0], rollout.u[..., 0], weight, strict=True):
         g[each, s] -= w[:, None] * pi[s]
         g[each, s, a] += w
     return g.flatten(1)
