@@ -18,7 +18,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: .venv/bench
-	$(BIN)/python replication/bench.py
+	$(BIN)/python replication/bench.py --again
 
 # The scripts of replication/ in their fast settings, a few minutes each, into replication/results/fast.
 replicate: .venv/sparse

@@ -10,9 +10,9 @@ Writes results/long_plosser.csv (a row a run), .png and .md. Runs that the CSV h
 from __future__ import annotations
 
 from common import arguments, markdown, measured, parser_of
+from exact import draw, run, summary
 
 from econrl.models import LongPlosser
-from exact import draw, run, summary
 
 TEXT = """N sectors, N states (the outputs) and N (N + 1) actions (inputs and hours). The error of a policy is
 |a - a*| / mean |a*|, over all actions, on a simulation of the exact policy; mean and largest, the worst of the seeds.

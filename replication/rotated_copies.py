@@ -16,11 +16,11 @@ import tempfile
 from pathlib import Path
 
 from common import arguments, markdown, measured, parser_of
+from exact import draw, run, summary
 
 import econrl
 from econrl.models import BrockMirman, StochasticGrowth
 from econrl.models.copies import Copies, copies
-from exact import draw, run, summary
 
 TEXT = """n copies have 2n states and n actions. The error of a policy is |a - a*| / mean |a*|, over all actions, on a
 simulation of the exact policy; mean and largest, the worst of the seeds. `rotated`: the states of all copies are mixed

@@ -14,7 +14,7 @@ from econrl.models import Investment, LifeCycle, LongPlosser, RustBus, Stochasti
 from econrl.solvers.double_dqn import chosen_value
 from econrl.solvers.dqn import highest_value, huber_loss
 from econrl.solvers.off_policy import sampled_target
-from exact import Exact
+from exact_tables import Exact
 from learners import trained
 
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "actions": 5}

@@ -22,7 +22,7 @@ from econrl.solvers.rollouts import Rollout, gae, temporal_differences
 from econrl.solvers.start import lifetime_reward
 from econrl.solvers.trpo import conjugate_gradient, fisher_product, line_search, surrogate
 from econrl.stochastic import ActionDistribution
-from exact import Exact
+from exact_tables import Exact
 from learners import learner_of, trained
 
 SMALL = {"hidden": (16, 16), "environments": 64}
