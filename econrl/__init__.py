@@ -2,8 +2,6 @@
 
 from econrl.checks import check
 from econrl.errors import EconrlError, MethodError, SaveError, SolveError, SpecError
-from econrl.model import Model
-from econrl.shocks import Discrete, LogNormal, Normal, Uniform
 from econrl.solution import Solution, load
 from econrl.solve import compare, solve
 from econrl.solvers import (
@@ -30,7 +28,9 @@ from econrl.solvers import (
     Smolyak,
     TimeIteration,
 )
-from econrl.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State
+from econrl.spec.model import Model
+from econrl.spec.shocks import Discrete, LogNormal, Normal, Uniform
+from econrl.spec.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State
 
 __all__ = [
     "A2C",

@@ -1,5 +1,5 @@
 """`python -m econrl`, the same as the command `econrl`."""
 
-from econrl.cli import main
+from econrl.command.cli import main
 
 main()

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from econrl.agents import Normalised
-from econrl.diagnose import describe, first_fault
+from econrl.adapters.normalised import Normalised
 from econrl.errors import MethodError, SpecError
-from econrl.find import find_model, make_model, zoo
-from econrl.mdp import MDP
-from econrl.model import Model
-from econrl.simulate import MARGIN
+from econrl.problem.diagnose import describe, first_fault
+from econrl.problem.mdp import MDP
+from econrl.problem.simulate import MARGIN
+from econrl.spec.model import Model
+from econrl.storage.model_lookup import find_model, make_model, zoo
 
 try:
     import gymnasium

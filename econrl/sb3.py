@@ -11,17 +11,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from econrl.accuracy import HeldOut, own_states
-from econrl.agents import ACTIVATIONS, AgentPolicy, Normalised
+from econrl.accuracy.held_out import HeldOut
+from econrl.adapters.normalised import ACTIVATIONS, AgentPolicy, Normalised
+from econrl.approximation.networks import ValueNetwork
+from econrl.approximation.units import units_of
 from econrl.errors import MethodError
 from econrl.gym import Batch
-from econrl.mdp import MDP
-from econrl.model import Model
-from econrl.networks import ValueNetwork
+from econrl.problem.mdp import MDP
+from econrl.problem.simulate import lifetime_reward, own_states
 from econrl.solution import Solution
-from econrl.solvers.gauss_newton import GaussNewton, Parameters
-from econrl.solvers.newton import bellman_row, with_weights
-from econrl.solvers.start import lifetime_reward, units_of
+from econrl.solvers.polish.levenberg_marquardt import GaussNewton, Parameters
+from econrl.solvers.polish.network_value import bellman_row, with_weights
+from econrl.spec.model import Model
 
 try:
     from stable_baselines3.common.buffers import ReplayBuffer

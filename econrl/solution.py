@@ -9,16 +9,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from econrl import saving, tables
-from econrl.accuracy import FINER, accuracy_table, samples
+from econrl.accuracy.error_table import accuracy_table, samples
 from econrl.errors import MethodError
-from econrl.euler import Structure, find_structure
-from econrl.files import new_folder
-from econrl.functions import StateFunction
-from econrl.mdp import MDP
-from econrl.member import member_at
-from econrl.model import Model
-from econrl.simulate import paths as simulated_paths
+from econrl.family.member import member_at
+from econrl.optimality.find_structure import find_structure
+from econrl.optimality.structure import Structure
+from econrl.problem import frames as tables
+from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import FINER
+from econrl.problem.simulate import paths as simulated_paths
+from econrl.problem.state_function import StateFunction
+from econrl.spec.model import Model
+from econrl.storage import saving
+from econrl.storage.files import new_folder
 
 
 class Solution:
@@ -130,7 +133,7 @@ class Solution:
 
     def plot(self) -> Any:
         """A matplotlib figure: each action against each state, and the error over the run."""
-        from econrl.plots import plot_solution
+        from econrl.display.plots import plot_solution
 
         return plot_solution(self)
 

@@ -14,21 +14,22 @@ from typing import Any
 import pandas as pd
 import torch
 
-from econrl.accuracy import samples
-from econrl.checkpoint import Checkpoint
+from econrl.accuracy.error_table import samples
 from econrl.checks import check
+from econrl.display.progress import Progress
 from econrl.errors import EconrlError, MethodError
-from econrl.expectation import Quadrature
-from econrl.functions import StateFunction
-from econrl.mdp import MDP
-from econrl.model import Model
-from econrl.over import Family
-from econrl.progress import Progress
-from econrl.saving import fingerprint
-from econrl.scaled import ScaledFamily, scaled, unscaled
+from econrl.family.family import Family
+from econrl.family.reward_units import ScaledFamily, scaled, unscaled
+from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import Quadrature
+from econrl.problem.state_function import StateFunction
 from econrl.solution import Solution
 from econrl.solvers import METHODS
-from econrl.solvers.base import Method, Task
+from econrl.solvers.common.method import Method
+from econrl.solvers.common.task import Task
+from econrl.spec.model import Model
+from econrl.storage.checkpoint import Checkpoint
+from econrl.storage.saving import fingerprint
 
 
 def solve(
@@ -94,7 +95,7 @@ def solve(
         task.warm_start = functions_of(warm_start, model, chosen)
     if checkpoint is not None:
         task.checkpoint = Checkpoint(checkpoint, identity(model, chosen, task))
-    with Progress(task, chosen.name, progress) as shown, arithmetic(chosen), torch.random.fork_rng(devices=[]):
+    with Progress(task.device, chosen.name, progress) as shown, arithmetic(chosen), torch.random.fork_rng(devices=[]):
         for warning in warnings:
             shown.say(f"warning: {warning}")
         task.report = shown.row

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from econrl import Budget, Model, SpecError, State, load
-from econrl.mdp import listed
 from econrl.models.brock_mirman import BrockMirman
-from econrl.variables import MarkovChain, View, flatten, takes_state_only
+from econrl.problem.layout import View, flatten
+from econrl.spec.variables import MarkovChain, listed, takes_state_only
 
 
 @dataclass(frozen=True, kw_only=True)

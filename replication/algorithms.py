@@ -17,8 +17,8 @@ from common import Row, arguments, markdown, measured, parser_of
 from matplotlib.figure import Figure
 
 import econrl
-from econrl.accuracy import REPORTED_SEED
-from econrl.certificates import welfare_loss
+from econrl.accuracy.certificates import welfare_loss
+from econrl.accuracy.held_out import REPORTED_SEED
 from econrl.errors import EconrlError
 from econrl.models import BufferStock, RustBus, StochasticGrowth
 

@@ -37,7 +37,7 @@ from econrl.models import (
     StochasticGrowth,
 )
 from econrl.solvers import Method
-from econrl.solvers.base import Task
+from econrl.solvers.common.task import Task
 
 SB3_RANGE = 0.3  # of log-odds to each side of the best constant share: a wider one is worse, for both run to its edge
 SB3_SECONDS = 150.0

@@ -18,10 +18,13 @@ from common import Row, arguments, markdown, measured, parser_of
 from torch import Tensor
 
 import econrl
-from econrl.accuracy import FINER, REPORTED_SEED, in_chunks, own_states
-from econrl.mdp import MDP
+from econrl.accuracy.held_out import REPORTED_SEED
 from econrl.models import IRBC
-from econrl.solvers.adaptive import tasmanian
+from econrl.problem.chunks import in_chunks
+from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import FINER
+from econrl.problem.simulate import own_states
+from econrl.solvers.grid.adaptive import tasmanian
 
 POINTS = 10_000
 TEXT = """Errors are theirs, log10 over 10,000 points and all countries:

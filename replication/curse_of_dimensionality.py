@@ -23,11 +23,15 @@ from matplotlib.figure import Figure
 
 import econrl
 from econrl import Normal, State
-from econrl.accuracy import FINER, REPORTED_SEED, in_chunks, own_states
+from econrl.accuracy.held_out import REPORTED_SEED
 from econrl.errors import EconrlError
-from econrl.euler import euler_residuals, find_structure
-from econrl.mdp import MDP
 from econrl.models import IRBC
+from econrl.optimality.euler import euler_residuals
+from econrl.optimality.find_structure import find_structure
+from econrl.problem.chunks import in_chunks
+from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import FINER
+from econrl.problem.simulate import own_states
 
 DIMENSIONS, FEW = [1, 2, 3, 4, 6, 8, 10, 20, 50, 100], [1, 2, 3, 4]
 METHODS = ["perturbation", "vi", "time_iteration", "smolyak", "adaptive", "ddpg", "auto"]

@@ -11,10 +11,10 @@ from common import Row
 from matplotlib.figure import Figure
 
 import econrl
-from econrl.accuracy import REPORTED_SEED
+from econrl.accuracy.held_out import REPORTED_SEED
 from econrl.errors import EconrlError
-from econrl.mdp import MDP
-from econrl.simulate import ergodic_states
+from econrl.problem.mdp import MDP
+from econrl.problem.simulate import ergodic_states
 
 ROUNDING = 1e-16  # errors that are smaller are drawn here
 POINTS = 2000  # states on a simulation of the exact policy

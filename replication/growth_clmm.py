@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 
 import econrl
-from econrl.euler import euler_residuals
 from econrl.models import StochasticGrowth
+from econrl.optimality.euler import euler_residuals
 
 OUT = Path(__file__).parent / "results"
 PUBLISHED = {2: (-3.83, -2.76), 3: (-4.97, -3.32), 4: (-6.06, -4.03), 5: (-7.00, -4.70)}

@@ -18,8 +18,10 @@ from common import Row, arguments, markdown, measured, parser_of
 from matplotlib.figure import Figure
 
 import econrl
-from econrl.accuracy import REPORTED_SEED, measure, own_states
+from econrl.accuracy.error_table import measure
+from econrl.accuracy.held_out import REPORTED_SEED
 from econrl.models import StochasticGrowth
+from econrl.problem.simulate import own_states
 
 OVER = {"gamma": (1.0, 5.0), "beta": (0.9, 0.99)}
 POINTS = 5000  # states on a simulation of each solution of its own

@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from econrl.solvers import A2C, REINFORCE
-from econrl.solvers.rollouts import Rollout, since_start
+from econrl.solvers.on_policy.rollouts import Rollout, since_start
 
 ALPHA, BETA, RHO, SIGMA = 0.33, 0.9, 0.8, 0.1
 CAPITAL, RATES = torch.linspace(0.05, 0.4, 12).double(), torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).double()

@@ -1,8 +1,8 @@
 """The exact answer of a table, to compare those of learning methods to."""
 
-from econrl.interpolation import TensorGrid
-from econrl.mdp import MDP
-from econrl.table import states_of, tabulate
+from econrl.approximation.finite_mdp import states_of, tabulate
+from econrl.approximation.tensor_grid import TensorGrid
+from econrl.problem.mdp import MDP
 
 
 class Exact:

@@ -2,10 +2,10 @@
 
 import torch
 
-from econrl.expectation import Quadrature
-from econrl.mdp import MDP
 from econrl.models import BrockMirman
-from econrl.solvers.base import Task
+from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import Quadrature
+from econrl.solvers.common.task import Task
 
 CPU = torch.device("cpu")
 

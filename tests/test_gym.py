@@ -12,11 +12,11 @@ import torch
 
 import econrl
 from econrl import Action, Choice, MethodError, SpecError
-from econrl.agents import AgentPolicy, Normalised
-from econrl.bellman import bellman_residual
-from econrl.find import zoo
-from econrl.mdp import MDP
+from econrl.adapters.normalised import AgentPolicy, Normalised
 from econrl.models import BrockMirman, BufferStock, JobSearch, LifeCycle, Portfolio, StochasticGrowth
+from econrl.problem.bellman import bellman_residual
+from econrl.problem.mdp import MDP
+from econrl.storage.model_lookup import zoo
 
 gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed: pip install '.[gym]'")
 from econrl.gym import Batch, make_env, make_vec  # noqa: E402

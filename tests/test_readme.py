@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from econrl.cli import app
+from econrl.command.cli import app
 
 README = Path(__file__).parents[1] / "README.md"
 

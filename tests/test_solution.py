@@ -15,7 +15,7 @@ import torch
 import econrl
 from econrl import DDPG, VI, Action, MarkovChain, MethodError, Model, Normal, SaveError, SolveError, SpecError, State
 from econrl.models import BrockMirman, LifeCycle, LinearQuadratic, StochasticGrowth
-from econrl.solvers.base import Method
+from econrl.solvers.common.method import Method
 
 QUICK = DDPG(hidden=(8, 8), batch=32, environments=16)
 VI_SMALL = VI(points=12, nodes=3)

@@ -23,8 +23,8 @@ from econrl.checks.value import (
     check_steady_state,
 )
 from econrl.errors import SpecError
-from econrl.model import Model
-from econrl.over import Family
+from econrl.family.family import Family
+from econrl.spec.model import Model
 
 
 def check(model: Model) -> list[str]:

@@ -15,10 +15,9 @@ from torch import Tensor
 from econrl.checks.groups import check_declared_groups
 from econrl.checks.trial import attempt
 from econrl.errors import SpecError
-from econrl.mdp import listed
-from econrl.model import Model
-from econrl.shocks import Discrete, LogNormal, Normal, Shock, Uniform
-from econrl.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State, is_bound
+from econrl.spec.model import Model
+from econrl.spec.shocks import Discrete, LogNormal, Normal, Shock, Uniform
+from econrl.spec.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State, is_bound, listed
 
 SUMS_TO_ONE = 1e-6  # how far probabilities may sum from one
 

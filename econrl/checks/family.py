@@ -10,8 +10,8 @@ import torch
 
 from econrl.checks.trial import line_in
 from econrl.errors import SpecError
-from econrl.mdp import MDP
-from econrl.over import Family
+from econrl.family.family import Family
+from econrl.problem.mdp import MDP
 
 POINTS, SHARES = 16, (0.3, 0.8)  # states tried, and how far into the range of the parameter
 FUNCTIONS = {"reward": "sa", "transition": "sae", "discount": "sae", "outcomes": "sa", "terminal": "s"}

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from econrl.checks.trial import Trial, attempt, call
 from econrl.errors import SpecError
-from econrl.mdp import MDP
-from econrl.variables import DiscreteState, Slot
+from econrl.problem.layout import Slot
+from econrl.problem.mdp import MDP
+from econrl.spec.variables import DiscreteState
 
 SINGLES = 8  # of the points are also tried alone
 NODES = 50  # of the quadrature, at most, when shocks are broadcast against states

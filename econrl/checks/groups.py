@@ -11,10 +11,11 @@ from torch import Tensor
 from econrl.checks.functions import alike, flat_functions
 from econrl.checks.trial import Trial, attempt
 from econrl.errors import SpecError
-from econrl.groups import Group
-from econrl.mdp import MDP, listed
-from econrl.model import Model
-from econrl.shocks import Shock
+from econrl.problem.groups import Group
+from econrl.problem.mdp import MDP
+from econrl.spec.model import Model
+from econrl.spec.shocks import Shock
+from econrl.spec.variables import listed
 
 Swap = tuple[int, int]
 

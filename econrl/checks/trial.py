@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from econrl.diagnose import describe, line_of, named
 from econrl.errors import SpecError
-from econrl.mdp import MDP
-from econrl.model import Model
-from econrl.variables import Action, Budget, Choice, View, is_bound, takes_state_only
+from econrl.problem.diagnose import describe, line_of, named
+from econrl.problem.layout import View
+from econrl.problem.mdp import MDP
+from econrl.spec.model import Model
+from econrl.spec.variables import Action, Budget, Choice, is_bound, takes_state_only
 
 T = TypeVar("T")
 POINTS = 64  # at which every function is tried

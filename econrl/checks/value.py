@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from econrl.checks.trial import Trial, attempt
-from econrl.diagnose import describe, show
 from econrl.errors import SpecError
-from econrl.variables import Budget, MarkovChain, Slot, flatten, is_bound
+from econrl.problem.diagnose import describe, show
+from econrl.problem.layout import Slot, flatten
+from econrl.spec.variables import Budget, MarkovChain, is_bound
 
 PERIODS, PATHS = 180, 32  # of the simulations that ask for a finite value
 LEVELS = (-7.0, -3.0, 0.0, 3.0, 7.0)  # u of the constant policies: shares of 0.1, 5, 50, 95 and 99.9 per cent

@@ -1,28 +1,28 @@
 """The methods: one file, one method."""
 
-from econrl.solvers.a2c import A2C
-from econrl.solvers.actor_critic import ActorCritic
-from econrl.solvers.adaptive import Adaptive
 from econrl.solvers.auto import Auto
-from econrl.solvers.base import Method
-from econrl.solvers.ddpg import DDPG
-from econrl.solvers.double_dqn import DoubleDQN
-from econrl.solvers.dqn import DQN
-from econrl.solvers.egm import EGM
-from econrl.solvers.newton import Newton
-from econrl.solvers.pathwise import Pathwise
-from econrl.solvers.perturbation import Perturbation
-from econrl.solvers.ppo import PPO
-from econrl.solvers.q_learning import QLearning
-from econrl.solvers.reinforce import REINFORCE
-from econrl.solvers.sac import SAC
-from econrl.solvers.sarsa import SARSA
-from econrl.solvers.smolyak import Smolyak
-from econrl.solvers.td0 import TD0
-from econrl.solvers.td3 import TD3
-from econrl.solvers.time_iteration import TimeIteration
-from econrl.solvers.trpo import TRPO
-from econrl.solvers.vi import VI
+from econrl.solvers.common.method import Method
+from econrl.solvers.grid.adaptive import Adaptive
+from econrl.solvers.grid.egm import EGM
+from econrl.solvers.grid.smolyak import Smolyak
+from econrl.solvers.grid.time_iteration import TimeIteration
+from econrl.solvers.grid.vi import VI
+from econrl.solvers.off_policy.ddpg import DDPG
+from econrl.solvers.off_policy.double_dqn import DoubleDQN
+from econrl.solvers.off_policy.dqn import DQN
+from econrl.solvers.off_policy.pathwise import Pathwise
+from econrl.solvers.off_policy.sac import SAC
+from econrl.solvers.off_policy.td3 import TD3
+from econrl.solvers.on_policy.a2c import A2C
+from econrl.solvers.on_policy.actor_critic import ActorCritic
+from econrl.solvers.on_policy.ppo import PPO
+from econrl.solvers.on_policy.reinforce import REINFORCE
+from econrl.solvers.on_policy.trpo import TRPO
+from econrl.solvers.perturbation.perturbation import Perturbation
+from econrl.solvers.polish.newton import Newton
+from econrl.solvers.tabular.q_learning import QLearning
+from econrl.solvers.tabular.sarsa import SARSA
+from econrl.solvers.tabular.td0 import TD0
 
 METHODS: dict[str, type[Method]] = {
     cls.name: cls

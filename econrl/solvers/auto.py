@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from econrl.errors import SolveError
-from econrl.expectation import Quadrature
-from econrl.mdp import MDP
-from econrl.solvers.base import Method, Result, Task, require
-from econrl.solvers.ddpg import DDPG
-from econrl.solvers.egm import EGM
-from econrl.solvers.newton import EXACT, START_SHARE, START_STEPS, Newton
-from econrl.solvers.perturbation import Perturbation
-from econrl.solvers.vi import VI
+from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import Quadrature
+from econrl.solvers.common.method import Method, require
+from econrl.solvers.common.task import Result, Task
+from econrl.solvers.grid.egm import EGM
+from econrl.solvers.grid.vi import VI
+from econrl.solvers.off_policy.ddpg import DDPG
+from econrl.solvers.perturbation.perturbation import Perturbation
+from econrl.solvers.polish.newton import EXACT, START_SHARE, START_STEPS, Newton
 
 GOOD_START = 0.01  # held-out error of a perturbation from which the polish can begin
 

@@ -1,0 +1,1 @@
+"""How accurate a solution is: held-out errors, error tables, certificates."""

@@ -1,0 +1,1 @@
+"""What agents of other libraries see of a model."""

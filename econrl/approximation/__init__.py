@@ -1,0 +1,1 @@
+"""What policies and value functions are made of: networks, grids, polynomials, tables."""

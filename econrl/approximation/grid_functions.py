@@ -1,0 +1,226 @@
+"""Policies and value functions on grids: continuous states by interpolation, chains and t by index.
+
+Where there are discrete choices, what is interpolated is the value of each option,
+
+    V(s) = max_d Q(s, d),        Q(s, d) = max_c r(s, d, c) + E[ beta V(s') ],
+
+since Q is smooth where V has a kink, and the policy a jump: they are found between the points where the Qs cross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from econrl.approximation.hat_grid import HatGrid
+from econrl.approximation.smolyak_grid import SmolyakGrid
+from econrl.approximation.tensor_grid import TensorGrid
+from econrl.optimality.bounded_forms import Forms
+from econrl.problem.feasible_set import SMALLEST_SHARE
+from econrl.problem.mdp import MDP
+from econrl.problem.state_function import StateFunction
+from econrl.spec.variables import Budget, Choice, is_bound
+
+REACH = 0.25  # how far beyond the grid shares are extrapolated, in widths of it
+
+
+class Grid(Protocol):
+    """What interpolates: functions of x (..., d), many at once, given by their values at the points of a mesh.
+
+    A layer is what an integer selects, and has coefficients of its own.
+    """
+
+    low: list[float]
+    high: list[float]
+
+    @property
+    def size(self) -> int:
+        """Coefficients of one layer."""
+
+    @property
+    def terms(self) -> int:
+        """Numbers that a query touches."""
+
+    def mesh(self) -> Tensor:
+        """The points (N, d)."""
+
+    def fit(self, values: Tensor) -> Tensor:
+        """Coefficients (C, layers size) of the functions with the values (C, layers, N) at the points."""
+
+    def interpolate(self, coefficients: Tensor, x: Tensor, layer: Tensor) -> Tensor:
+        """Values (C, ...) at queries x (..., d) in the layers (...)."""
+
+    def expectation(self, parts: Iterable[tuple[Tensor, Tensor, Tensor]], layers: int) -> Callable[[Tensor], Tensor]:
+        """The map from coefficients (1, layers size) to sum_j w_j f(x_j) (N,), for batches of queries x (n, J, d) with
+        their layers (n, J) and weights w (n, J)."""
+
+
+GRIDS: dict[str, Callable[..., Grid]] = {"tensor": TensorGrid, "smolyak": SmolyakGrid, "hats": HatGrid}
+
+
+class GridFunction(StateFunction):
+    """`outputs` functions of the state on one grid; its layers are the periods (if any) times the options (if there are
+    choices) times the states of all chains.
+
+    `grid` names an entry of `GRIDS`, and the description is that of its grid; low and high have one entry for each
+    continuous column of the state, in the order of `mdp.continuous`.
+    """
+
+    coefficients: Tensor
+
+    def __init__(self, mdp: MDP, outputs: int, grid: str = "tensor", **description: Any):
+        super().__init__(mdp)
+        self.description = {"grid": grid, **description}
+        self.grid = GRIDS[grid](**description, device=mdp.device, dtype=mdp.dtype)
+        self.options = len(mdp.options)
+        self.layers = self.options * mdp.layers  # of one period
+        size = (mdp.horizon or 1) * self.layers * self.grid.size
+        self.register_buffer("coefficients", torch.zeros(outputs, size, device=mdp.device, dtype=mdp.dtype))
+
+    def describe(self) -> dict[str, Any]:
+        return dict(self.description)
+
+    def states(self, period: int = 0) -> Tensor:
+        """The grid's states (N, S) in one period; chains move slowest. The layers of each option have the same."""
+        return layered_states(self.mdp, self.mdp.continuous, self.grid.mesh(), period)
+
+    def interpolate(self, s: Tensor, option: Tensor | int = 0) -> Tensor:
+        """The functions' values (outputs, ...) at states s (..., S), for options (...)."""
+        return self.grid.interpolate(self.coefficients, s[..., self.mdp.continuous], layer_of(self.mdp, s, option))
+
+    def by_option(self, s: Tensor) -> Tensor:
+        """The last function (..., D) for each option."""
+        return torch.stack([self.interpolate(s, option)[-1] for option in range(self.options)], dim=-1)
+
+    def fit(self, values: Tensor, period: int = 0) -> None:
+        """Take these values (D N, outputs) at the states of one period, option by option."""
+        block = self.layers * self.grid.size
+        y = values.T.unflatten(-1, (self.layers, -1))
+        self.coefficients[:, period * block : (period + 1) * block] = self.grid.fit(y)
+
+    def copy_period(self, source: int, target: int) -> None:
+        """Let the function of one period be that of another."""
+        by_period = self.coefficients.view(len(self.coefficients), -1, self.layers * self.grid.size)
+        by_period[:, target] = by_period[:, source]
+
+
+class GridValue(GridFunction):
+    """A value function on a grid: s (..., S) to V (...), the value of the best option."""
+
+    def __init__(self, mdp: MDP, **description: Any):
+        super().__init__(mdp, 1, **description)
+
+    def forward(self, s: Tensor) -> Tensor:
+        return self.by_option(s).max(dim=-1).values if self.options > 1 else self.interpolate(s)[0]
+
+    def layer(self, s: Tensor) -> Tensor:
+        """The layer (...) of the best option at states s."""
+        return layer_of(self.mdp, s, self.by_option(s).argmax(dim=-1) if self.options > 1 else 0)
+
+
+class NearFunction(GridFunction):
+    """A function that stays what it is a quarter of the grid's width beyond it: extrapolated on and on, a policy would
+    run into a bound."""
+
+    def __init__(self, mdp: MDP, outputs: int, **description: Any):
+        super().__init__(mdp, outputs, **description)
+        low, high = mdp.tensor(self.grid.low), mdp.tensor(self.grid.high)
+        self.edges = low - REACH * (high - low), high + REACH * (high - low)
+
+    def interpolate(self, s: Tensor, option: Tensor | int = 0) -> Tensor:
+        columns = self.mdp.continuous
+        nearest = s.clone()
+        nearest[..., columns] = s[..., columns].clamp(*self.edges)
+        return super().interpolate(nearest, option)
+
+
+class GridPolicy(NearFunction):
+    """A policy on a grid: interpolated shares, kept between their bounds, to actions (..., A).
+
+    Where there are choices, the value of each option is interpolated as well, and decides.
+    """
+
+    def __init__(self, mdp: MDP, **description: Any):
+        super().__init__(mdp, len(mdp.free) + (1 if mdp.choices else 0), **description)
+
+    def forward(self, s: Tensor) -> Tensor:
+        mdp = self.mdp
+        option = self.by_option(s).argmax(dim=-1) if mdp.choices else torch.zeros_like(s[..., 0], dtype=torch.long)
+        y = self.interpolate(s, option)[: len(mdp.free)].movedim(0, -1)
+        return mdp.from_shares(s, clamp_shares(mdp, mdp.join(mdp.options[option], y)))
+
+
+class CutOffPolicy(NearFunction):
+    """A policy on a grid: interpolated z, in the forms of `forms.py`, to actions (..., A) that may sit on a bound."""
+
+    def __init__(self, mdp: MDP, forms: Sequence[str], steepness: Sequence[float] | None = None, **description: Any):
+        super().__init__(mdp, mdp.A, **description)
+        self.forms = Forms(mdp, forms, steepness)
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.forms.describe(), **self.description}
+
+    def z(self, s: Tensor) -> Tensor:
+        return self.interpolate(s).movedim(0, -1)
+
+    def forward(self, s: Tensor) -> Tensor:
+        return self.mdp.from_shares(s, self.forms.shares(self.z(s)))
+
+    @property
+    def prices(self) -> bool:
+        return self.forms.prices
+
+    def gains(self, s: Tensor) -> Tensor:
+        return self.forms.gains(self.z(s))
+
+
+def layered_states(mdp: MDP, columns: Sequence[int], mesh: Tensor, period: int, fill: float = 0.0) -> Tensor:
+    """The points of a mesh (N, d) of these columns, in every layer of one period: states (layers N, S) in which chains
+    move slowest, and the other continuous columns are `fill`."""
+    s = mesh.new_full((mdp.layers, len(mesh), mdp.S), fill)
+    s[..., columns] = mesh
+    layer = torch.arange(len(s), device=s.device)
+    for column, n in reversed(mdp.finite):
+        s[..., column] = (layer % n).to(s.dtype).unsqueeze(-1)
+        layer = layer // n
+    if mdp.horizon is not None:
+        s[..., -1] = period
+    return s.flatten(0, 1)
+
+
+def layer_of(mdp: MDP, s: Tensor, option: Tensor | int = 0) -> Tensor:
+    """The layer (...) of states s: the period times the options times the states of all chains; periods and chains are
+    taken to the nearest there is."""
+    layer = torch.zeros(s.shape[:-1], dtype=torch.long, device=s.device)
+    if mdp.horizon is not None:
+        layer = layer + whole(s[..., -1], mdp.horizon)
+    layer = layer * len(mdp.options) + option
+    for column, n in mdp.finite:
+        layer = layer * n + whole(s[..., column], n)
+    return layer
+
+
+def clamp_shares(mdp: MDP, y: Tensor) -> Tensor:
+    """The nearest shares that keep all bounds, 1e-12 off them since a reward may be infinite on a bound."""
+    parts = []
+    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+        part = y[..., slot.start : slot.stop]
+        if isinstance(v, Budget):
+            part = part.clamp(min=SMALLEST_SHARE)
+            part = part / part.sum(dim=-1, keepdim=True).clamp(min=1 - SMALLEST_SHARE) * (1 - SMALLEST_SHARE)
+        elif isinstance(v, Choice):
+            pass
+        elif is_bound(v.low) and is_bound(v.high):
+            part = part.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
+        elif is_bound(v.low) or is_bound(v.high):
+            part = part.clamp(min=SMALLEST_SHARE)
+        parts.append(part)
+    return torch.cat(parts, dim=-1)
+
+
+def whole(x: Tensor, n: int) -> Tensor:
+    """The integer in 0 ... n - 1 that x (...) stands for."""
+    return torch.nan_to_num(x.detach()).round().long().clamp(0, n - 1)

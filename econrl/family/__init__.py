@@ -1,0 +1,1 @@
+"""One solve over a range of parameters."""

@@ -1,0 +1,215 @@
+"""A range of parameters in one solve: the parameters theta become states that stay what they are.
+
+    V(s, theta) = max over a in A(s; theta) of  r(s, a; theta) + E[ beta V(f(s, a, e; theta), theta) ]
+
+One policy pi(s, theta) is then the solution of every model of the family (`member.py` reads off that of one of them).
+Such states are called pseudo-states.
+
+Source: Scheidegger and Bilionis (2019), "Machine learning for high-dimensional dynamic stochastic economies", Journal
+of Computational Science 33.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from econrl.errors import SpecError
+from econrl.problem.layout import View
+from econrl.spec.fields_as_text import kinds_of
+from econrl.spec.model import Model
+from econrl.spec.shocks import LogNormal, Normal, Shock
+from econrl.spec.variables import Action, AnyState, Budget, Parameter, State, is_bound, listed, takes_state_only
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(Model):
+    """The models `one.replace(gamma=..., ...)` for all parameters in the ranges `over`, as one model.
+
+    Its functions are those of the member whose parameters the state holds: fields of the member are then tensors of
+    the batch's shape. The domain is the smallest that holds those of the members at the corners and the centre of the
+    range. A shock whose moments vary is declared as a standard normal, of which each member's shock is a function.
+    Closed forms and the steady state belong to members, and a family has none.
+
+    Raises SpecError for what is no parameter, or one that is no real number, for ranges that are none, and where the
+    parameters change what cannot vary within one model.
+    """
+
+    one: Model
+    over: dict[str, tuple[float, float]]  # low and high of each parameter
+
+    def __post_init__(self) -> None:
+        kind, known = type(self.one).__name__, self.one.parameters()
+        if not isinstance(self.over, dict) or not self.over:
+            raise SpecError(f"over of {kind} must be a dict of ranges, {{'{next(iter(known), 'x')}': (low, high)}}")
+        for name, ends in self.over.items():
+            title = f"over: the parameter '{name}' of {kind}"
+            if name not in known:
+                raise SpecError(f"{kind} has no parameter '{name}' to solve over; it has: {', '.join(known)}")
+            if not is_real(known[name]) or kinds_of(type(self.one))[name] is int:
+                raise SpecError(f"{title} is {known[name]!r}; only a real number can vary in one solve")
+            pair = isinstance(ends, Sequence) and len(ends) == 2 and all(map(is_real, ends))
+            if not pair or not all(map(math.isfinite, ends)) or not ends[0] < ends[1]:
+                raise SpecError(f"{title} has the range {ends!r}; it must be (low, high), finite, with low below high")
+        object.__setattr__(self, "over", {name: (float(low), float(high)) for name, (low, high) in self.over.items()})
+
+    # The members
+
+    def member(self, parameters: dict[str, Any]) -> Model:
+        """The model with these parameters, numbers or tensors."""
+        return self.one.replace(**parameters).with_features(self.group_features())
+
+    def at(self, s: Any) -> Model:
+        """The member whose parameters the state holds."""
+        return self.member({name: getattr(s, name) for name in self.over})
+
+    @cached_property
+    def outer(self) -> list[Model]:
+        """The members at the centre and at the corners of the range."""
+        centre = tuple((low + high) / 2 for low, high in self.over.values())
+        corners = itertools.product(*self.over.values())
+        return [self.member(dict(zip(self.over, point, strict=True))) for point in [centre, *corners]]
+
+    def versions(self, function: str) -> list[tuple[Any, ...]]:
+        """Each variable that `states`, `actions` or `shocks` declares, as the outer members declare it."""
+        declared = [listed(getattr(member, function)()) for member in self.outer]
+        named = [[(type(v), v.name, v.size) for v in variables] for variables in declared]
+        if any(other != named[0] for other in named):
+            raise SpecError(f"{self.title}: {function} declares other variables at other parameters")
+        return list(zip(*declared, strict=True))
+
+    @property
+    def title(self) -> str:
+        return f"{type(self.one).__name__} over {', '.join(self.over)}"
+
+    # The spec
+
+    @property
+    def horizon(self) -> int | None:  # type: ignore[override]
+        return self.one.horizon
+
+    def states(self) -> list[AnyState]:
+        parameters = [Parameter(name, low, high) for name, (low, high) in self.over.items()]
+        return [*map(self.envelope, self.versions("states")), *parameters]
+
+    def envelope(self, versions: Sequence[AnyState]) -> AnyState:
+        """The state on the smallest domain that holds those of all versions."""
+        first = versions[0]
+        if isinstance(first, State):
+            low, high = min(v.low for v in versions), max(v.high for v in versions)  # type: ignore[union-attr]
+            return dataclasses.replace(first, low=low, high=high)
+        if all(alike(first, v) for v in versions):
+            return first
+        raise SpecError(
+            f"{self.title}: the {type(first).__name__} '{first.name}' varies with the parameters, and its values and "
+            "probabilities must be the same in one solve; take an AR(1) state instead"
+        )
+
+    def actions(self) -> list[Any]:
+        return [self.action(i, versions) for i, versions in enumerate(self.versions("actions"))]
+
+    def action(self, i: int, versions: Sequence[Any]) -> Any:
+        """The i-th action, with bounds that are those of the state's member."""
+        sides = {Action: ("low", "high"), Budget: ("total",)}.get(type(versions[0]), ())
+        bounds = {side: self.bound(i, side, [getattr(v, side) for v in versions]) for side in sides}
+        return dataclasses.replace(versions[0], **bounds) if bounds else versions[0]
+
+    def bound(self, i: int, side: str, bounds: Sequence[Any]) -> Any:
+        first = bounds[0]
+        if not callable(first) and all(bound == first for bound in bounds):
+            return first
+        if not all(map(is_bound, bounds)):
+            raise SpecError(f"{self.title}: the bound '{side}' of an action is finite at some parameters only")
+
+        def own(s: Any) -> Any:
+            return getattr(listed(self.at(s).actions())[i], side)
+
+        if not callable(first):
+            return lambda s: torch.as_tensor(own(s))
+        if takes_state_only(first):
+            return lambda s: own(s)(s)
+        return lambda s, a: own(s)(s, a)
+
+    def shocks(self) -> list[Shock]:
+        versions = self.versions("shocks")
+        return [Normal(v[0].name, group=v[0].group) if i in self.shaped else v[0] for i, v in enumerate(versions)]
+
+    @cached_property
+    def shaped(self) -> list[int]:
+        """The numbers of the shocks whose moments vary with the parameters."""
+        versions = self.versions("shocks")
+        found = [i for i, shocks in enumerate(versions) if not all(alike(shocks[0], v) for v in shocks)]
+        for i in found:
+            shock = versions[i][0]
+            if not isinstance(shock, Normal | LogNormal) or shock.size is not None:
+                raise SpecError(
+                    f"{self.title}: the shock '{shock.name}' varies with the parameters, which only a scalar Normal or "
+                    "LogNormal can; declare it with fixed moments, and write what varies into the transition"
+                )
+        return found
+
+    def struck(self, member: Model, e: Any) -> View:
+        """The member's shocks."""
+        if not self.shaped:
+            return e
+        shocks = listed(member.shocks())
+        own = {shocks[i].name: shocks[i].from_normal(getattr(e, shocks[i].name)) for i in self.shaped}
+        return View("shock", {**{shock.name: getattr(e, shock.name) for shock in shocks}, **own})
+
+    def reward(self, s: Any, a: Any) -> Tensor:
+        return self.at(s).reward(s, a)
+
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
+        member = self.at(s)
+        return {**member.transition(s, a, self.struck(member, e)), **{name: getattr(s, name) for name in self.over}}
+
+    def discount(self, s: Any, a: Any, e: Any) -> float | Tensor:
+        member = self.at(s)
+        return member.discount(s, a, self.struck(member, e))
+
+    def group_features(self) -> dict[str, dict[str, Tensor]]:
+        return self.one.group_features()
+
+    def terminal(self, s: Any) -> Tensor:
+        return self.at(s).terminal(s)
+
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
+        return self.at(s).outcomes(s, a)
+
+    def consumption_value(self, s: Any, a: Any) -> Tensor | None:
+        return self.at(s).consumption_value(s, a)
+
+    def initial(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Parameters uniform over the range, and each member's own initial states."""
+        drawn = {}
+        for name, (low, high) in self.over.items():
+            u = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
+            drawn[name] = low + (high - low) * u
+        return {**(self.member(drawn).initial(n, generator) or {}), **drawn}
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        return dataclasses.replace(self, one=self.one.to(device, dtype))
+
+
+def is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two declarations of a variable have the same contents, arrays among them."""
+
+    def contents(v: Any) -> dict[str, Any]:
+        return {name: x.cpu() if isinstance(x, Tensor) else x for name, x in vars(v).items()}
+
+    theirs = contents(other)
+    return all(np.array_equal(x, theirs[name]) for name, x in contents(one).items())

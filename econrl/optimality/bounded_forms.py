@@ -1,0 +1,156 @@
+"""Policies that sit on their bounds exactly: shares that are smooth functions, cut off at the bounds that may bind.
+
+A kink of the policy then costs an approximation nothing, since beyond the bound the function may go on as it likes.
+With z what is approximated, and y the shares of `mdp.py`:
+
+    free    y = squash(z)        no bound ever binds
+    high    y = min(e^z, 1)      for an action between two bounds, the upper of which may bind
+    low     y = 1 - min(e^z, 1)  the lower
+    both    y = z cut off at 0 and at 1, by 1e-9 off them
+    else    y = z cut off at 0 where one bound alone is finite; its projection on {y >= 0, sum y < 1} for a budget
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from econrl.optimality.complementarity import near_bounds, project_on_simplex
+from econrl.problem.mdp import MDP
+from econrl.spec.variables import Action, Budget, is_bound
+
+MAY_BIND = 2e-3  # share of states next to a bound from which on it may bind
+FREE, LOW, HIGH, BOTH = "free", "low", "high", "both"
+LARGEST_Z, SMALLEST = 12.0, 1e-6
+ON_BOUND = 1e-7  # a z this close to its bound is on it
+OFF = 1e-9  # how far off a bound on which the reward may be infinite, as where nothing is consumed
+
+
+class Forms:
+    """The form of each action variable, and the way from z (..., A) to shares and back.
+
+    With `steepness` (A,), what z is beyond a bound tells the gain that the forbidden move would bring
+    (`multipliers.py`): so much for each unit.
+    """
+
+    def __init__(self, mdp: MDP, forms: Sequence[str], steepness: Sequence[float] | None = None):
+        self.mdp, self.forms = mdp, list(forms)
+        self.steepness = None if steepness is None else list(steepness)
+
+    def describe(self) -> dict[str, Any]:
+        return {"forms": self.forms, "steepness": self.steepness}
+
+    @property
+    def prices(self) -> bool:
+        return self.steepness is not None
+
+    def _parts(self) -> list[tuple[Action | Budget, slice, str]]:
+        actions = self.mdp.continuous_actions
+        return [(v, slice(slot.start, slot.stop), form) for (v, slot), form in zip(actions, self.forms, strict=True)]
+
+    def project(self, z: Tensor) -> Tensor:
+        """The nearest z that is not beyond a bound."""
+        parts = []
+        for v, columns, form in self._parts():
+            z_k = z[..., columns]
+            if form == FREE:
+                part = z_k
+            elif isinstance(v, Budget):
+                part = project_on_budget(z_k)
+            elif not two_bounds(v):
+                part = z_k.clamp(min=0)
+            else:
+                part = z_k.clamp(OFF, 1 - OFF) if form == BOTH else z_k.clamp(max=0)
+            parts.append(part)
+        return torch.cat(parts, dim=-1)
+
+    def within(self, z: Tensor) -> Tensor:
+        """Shares at a z that is not beyond a bound; differentiable up to the bound."""
+        parts, free = [], self.mdp.squash(z)
+        for v, columns, form in self._parts():
+            part = free[..., columns] if form == FREE else z[..., columns]
+            if logarithmic(v, form):
+                part = part.exp() if form == HIGH else 1 - part.exp()
+            parts.append(part)
+        return torch.cat(parts, dim=-1)
+
+    def outward(self, z: Tensor, distance: float) -> Tensor:
+        """The direction (..., A) out of the feasible set for each z on its bound: 1, -1, or 0 for those off it."""
+        parts = []
+        for v, columns, form in self._parts():
+            z_k = z[..., columns]
+            if form == FREE:
+                part = torch.zeros_like(z_k)
+            elif logarithmic(v, form):
+                part = (z_k >= -distance).to(z)
+            else:
+                part = -(z_k <= distance).to(z)
+                part = part + (z_k >= 1 - distance).to(z) if two_bounds(v) else part
+            parts.append(part)
+        return torch.cat(parts, dim=-1)
+
+    def shares(self, z: Tensor) -> Tensor:
+        """Shares (..., A) at any z."""
+        return self.within(self.project(z))
+
+    def beyond(self, z: Tensor) -> Tensor:
+        """How far z (..., A) is beyond its bounds, in the direction of a larger share: positive beyond an upper bound,
+        negative beyond a lower one."""
+        parts = []
+        for v, columns, form in self._parts():
+            part = (z - self.project(z))[..., columns]
+            parts.append(-part if form == LOW and logarithmic(v, form) else part)
+        return torch.cat(parts, dim=-1)
+
+    def gains(self, z: Tensor) -> Tensor:
+        """The gains (..., A) from moves beyond the bounds that bind; zero where none does."""
+        return z.new_tensor(self.steepness) * self.beyond(z)
+
+    def past(self, z: Tensor, gains: Tensor) -> Tensor:
+        """z (..., A), where it is on a bound as far beyond it as the gains (..., A) say; the inverse of `gains`."""
+        outward = self.outward(z, ON_BOUND)
+        sign = self.beyond(z + outward).sign()
+        return z + outward * (sign * gains).clamp(min=0) / z.new_tensor(self.steepness)
+
+    def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
+        """z (..., A) that give the actions a (..., A), as nearly as may be."""
+        y = self.mdp.shares(s, a)
+        free = self.mdp.unsquash(y).clamp(-LARGEST_Z, LARGEST_Z)
+        parts = []
+        for v, columns, form in self._parts():
+            part = free[..., columns] if form == FREE else y[..., columns]
+            if logarithmic(v, form):
+                part = (part if form == HIGH else 1 - part).clamp(min=SMALLEST).log()
+            parts.append(part)
+        return torch.cat(parts, dim=-1)
+
+
+def two_bounds(v: Action | Budget) -> bool:
+    return isinstance(v, Action) and is_bound(v.low) and is_bound(v.high)
+
+
+def logarithmic(v: Action | Budget, form: str) -> bool:
+    return form in (LOW, HIGH) and two_bounds(v)
+
+
+def project_on_budget(z: Tensor) -> Tensor:
+    """The point of {y >= 0, sum y <= 1 - OFF} nearest to z (..., n)."""
+    cut = z.clamp(min=0)
+    return torch.where(cut.sum(dim=-1, keepdim=True) > 1 - OFF, (1 - OFF) * project_on_simplex(z), cut)
+
+
+def forms_of(mdp: MDP, s: Tensor, a: Tensor) -> list[str]:
+    """Which bounds of each action variable may bind, from the actions a (B, A) of a rough policy at s (B, S)."""
+    low, high = near_bounds(mdp, mdp.shares(s, a))
+    forms = []
+    for slot in mdp.action_slots:
+        at_low, at_high = (
+            float(near[:, slot.start : slot.stop].any(dim=-1).double().mean()) > MAY_BIND for near in (low, high)
+        )
+        forms.append(
+            {(False, False): FREE, (True, False): LOW, (False, True): HIGH, (True, True): BOTH}[at_low, at_high]
+        )
+    return forms

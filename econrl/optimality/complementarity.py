@@ -1,0 +1,97 @@
+"""Bounds in first-order conditions: unit-free complementarity residuals in shares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from econrl.problem.mdp import MDP
+from econrl.spec.variables import Action, Budget, is_bound
+
+NEAR_BOUND = 0.01  # shares this close to a bound count as possibly binding
+
+
+def bounded(mdp: MDP) -> tuple[list[bool], list[bool]]:
+    """Which actions have a lower bound, and which an upper one; the parts of a budget share theirs."""
+    below, above = [], []
+    for v, slot in mdp.continuous_actions:
+        n = slot.stop - slot.start
+        below += [isinstance(v, Budget) or is_bound(v.low)] * n
+        above += [isinstance(v, Action) and is_bound(v.high)] * n
+    return below, above
+
+
+def near_bounds(mdp: MDP, y: Tensor, nearest: float = NEAR_BOUND) -> tuple[Tensor, Tensor]:
+    """Which shares y (..., A) are next to their lower, and which to their upper bound; the parts of a budget of n are
+    next to theirs at a distance that is n times smaller."""
+    below, above = (torch.tensor(known, device=y.device) for known in bounded(mdp))
+    parts = [v.size if isinstance(v, Budget) else 1 for v in mdp.action_variables for _ in range(v.size or 1)]
+    distance = nearest / y.new_tensor(parts)
+    low = below & (y < distance)
+    high = above & (torch.where(below, 1 - y, y) < distance)
+    return low, high
+
+
+def at_bounds(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
+    """The shares (B, A) of actions, those next to a bound put on it."""
+    y = mdp.shares(s, a)
+    low, high = near_bounds(mdp, y)
+    below, _ = bounded(mdp)
+    return torch.where(low, 0.0, torch.where(high, torch.tensor(below, device=y.device).to(y), y))
+
+
+def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) -> Tensor:
+    """One residual (B, A) for `low <= a <= high, G = 0 inside, <= 0 at low, >= 0 at high`; unit-free.
+
+    Fischer-Burmeister in shares for an action; for a budget the distance of the shares to their projection after a
+    step along G, since its parts share one bound.
+    """
+    y, g = mdp.shares(s, a), unit_free(mdp, G, scale, s, a)
+    parts = []
+    for v, slot in mdp.continuous_actions:
+        y_k, g_k = y[..., slot.start : slot.stop], g[..., slot.start : slot.stop]
+        if isinstance(v, Budget):
+            rest = 1 - y_k.sum(dim=-1, keepdim=True)
+            point = torch.cat([y_k, rest], dim=-1)
+            step = torch.cat([g_k, torch.zeros_like(rest)], dim=-1)
+            parts.append((project_on_simplex(point + step) - point)[..., :-1])
+            continue
+        below, above = is_bound(v.low), is_bound(v.high)
+        if above:
+            g_k = fischer_burmeister(1 - y_k if below else y_k, g_k)
+        if below:
+            g_k = -fischer_burmeister(y_k, -g_k)
+        parts.append(g_k)
+    return torch.cat(parts, dim=-1)
+
+
+def unit_free(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) -> Tensor:
+    """G over its scale (B, A), as the gain of a larger share of each action."""
+    y, width = mdp.shares(s, a), mdp.widths(s, a)
+    # Where a later action's bound reads this one, moving it at given shares moves both.
+    along = torch.func.grad(lambda y: (G * mdp.from_shares(s, y)).sum())(y)
+    free = width.abs() > 0
+    return torch.where(free, along / torch.where(free, width, 1.0), 0.0) / one_unit(mdp, scale)
+
+
+def one_unit(mdp: MDP, scale: Tensor) -> Tensor:
+    """The scales (..., A), the largest for all parts of a budget: they compete for one total, and what matters is their
+    gains against each other."""
+    parts = []
+    for v, slot in mdp.continuous_actions:
+        unit = scale[..., slot.start : slot.stop]
+        parts.append(unit.amax(dim=-1, keepdim=True).expand_as(unit) if isinstance(v, Budget) else unit)
+    return torch.cat(parts, dim=-1)
+
+
+def fischer_burmeister(slack: Tensor, multiplier: Tensor) -> Tensor:
+    """slack + multiplier - |(slack, multiplier)|: zero where both are non-negative and one of them is zero."""
+    return slack + multiplier - torch.hypot(slack, multiplier)
+
+
+def project_on_simplex(x: Tensor) -> Tensor:
+    """The point of the unit simplex nearest to x (..., n), by sorting (Held, Wolfe & Crowder 1974)."""
+    ordered = x.sort(dim=-1, descending=True).values
+    excess = (ordered.cumsum(dim=-1) - 1) / torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
+    count = (ordered > excess).sum(dim=-1, keepdim=True)
+    return (x - excess.gather(-1, (count - 1).clamp(min=0))).clamp(min=0)

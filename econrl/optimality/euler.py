@@ -1,0 +1,123 @@
+"""The Euler equation of any spec, from reward and transition alone, by automatic differentiation.
+
+At an interior optimum, with derivatives at (s, a), primes for the next period, x the endogenous states,
+
+    G(s) = r_a + E[ beta lambda' f_a ] = 0,        lambda' = r_x' + (G' - r_a') X' + G' a_x',       f_a' X' = f_x'.
+
+Raise a a little today: tomorrow's action undoes it by -X', so that the state after tomorrow is as before. X' is chosen
+before the shock that follows tomorrow's action, hence solves f_a' X' = f_x' at all of that shock's nodes together.
+G' is tomorrow's own condition: zero in the interior; where tomorrow's action sits on a bound that moves with the state
+(a_x' is that bound's derivative), it is the multiplier. Nothing here needs X' itself: with y solving
+f_a'^T y = G' - r_a', (G' - r_a') X' is the derivative of y . f(s', a', .) in x', one backward pass.
+
+Bounds enter through the shares of `mdp.py`: G <= 0 at the lower bound, G >= 0 at the upper one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from econrl.optimality.complementarity import at_bounds, complementarity, near_bounds, one_unit, unit_free
+from econrl.optimality.deviation import undoing
+from econrl.optimality.structure import Structure
+from econrl.problem.mdp import MDP
+from econrl.problem.state_function import Function, StateFunction
+
+
+def condition(
+    mdp: MDP, shadow_price: Function, policy: Function, s: Tensor, e: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """G(s) = r_a + E[beta lambda' f_a] (B, A) in units of the reward, and what makes it unit-free (B, A).
+
+    `shadow_price` gives lambda (B, S) at states (B, S). With a realised shock e (B, 1, E) that is the expectation.
+    """
+    a = policy(s)
+    nodes, weights = (mdp.nodes, mdp.weights(s)) if e is None else (e, torch.ones_like(s[..., :1]))
+    a_ = a.unsqueeze(-2).expand(*a.shape[:-1], nodes.shape[-2], mdp.A)
+    s_ = s.unsqueeze(-2)
+    s_next = mdp.transition(s_, a_, nodes)
+    shadow = shadow_price(s_next.flatten(0, -2)).reshape(s_next.shape)
+    discounted = (weights * mdp.discount(s_, a_, nodes)).unsqueeze(-1) * shadow
+
+    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    future = torch.func.grad(lambda a_: (discounted * mdp.transition(s_, a_, nodes)).sum())(a_)
+    return r_a + future.sum(dim=-2), unit_of_marginal(r_a, future)
+
+
+def unit_of_marginal(r_a: Tensor, future: Tensor) -> Tensor:
+    """What makes a first-order condition unit-free, from its parts r_a (B, A) and those of the nodes (B, J, A):
+    |r_a|, or half of the sum of the nodes' sizes where that is larger, as where the reward ignores the action."""
+    return torch.maximum(r_a.abs(), future.abs().sum(dim=-2) / 2).clamp(min=1e-30)
+
+
+def costate(
+    mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int = 1, gains: Function | None = None
+) -> Tensor:
+    """lambda(s) (B, S), zero for exogenous states: the value of one more unit of each endogenous state.
+
+    A binding bound's multiplier G' is found by a second expectation, and `depth` is how many periods ahead; beyond,
+    G' = 0. Where `gains` (B, A) are known instead, G' = |r_a'| gains'.
+    """
+    a = policy(s)
+    if mdp.horizon is not None:
+        # After the last period the state is worth the derivative of the terminal value, and there is no action.
+        over = mdp.period(s) >= mdp.horizon
+        final = torch.func.grad(lambda s: mdp.terminal(s).sum())(s)
+        s = torch.where(over.unsqueeze(-1), with_period(s, mdp.horizon - 1), s)
+        a = policy(s)
+    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    known = None if gains is None else one_unit(mdp, r_a.abs()) * gains(s)
+    multiplier = binding_multiplier(mdp, structure, policy, s, a, depth) if known is None else known
+    undone = undoing(mdp, structure, s, a, multiplier - r_a, multiplier, at_bounds(mdp, s, a))
+    lam = torch.func.grad(lambda s: mdp.reward(s, a).sum() + undone(s))(s)
+    if mdp.horizon is not None:
+        lam = torch.where(over.unsqueeze(-1), final, lam)
+    kept = torch.zeros(mdp.S, dtype=s.dtype, device=s.device)
+    kept[structure.endogenous] = 1.0
+    return lam * kept
+
+
+def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int) -> Tensor:
+    """G (B, A) where an action is next to one of its bounds and the bound's multiplier matters, zero elsewhere."""
+    G = torch.zeros_like(a)
+    if depth == 0 or not any(structure.matters_at_low + structure.matters_at_high):
+        return G
+    at_low, at_high = near_bounds(mdp, mdp.shares(s, a))
+    at_low &= torch.tensor(structure.matters_at_low, device=a.device)
+    at_high &= torch.tensor(structure.matters_at_high, device=a.device)
+    rows = (at_low | at_high).any(dim=-1)
+    if not rows.any():
+        return G
+    at_low, at_high, s_near = at_low[rows], at_high[rows], s[rows]
+    found, _ = condition(mdp, lambda s: costate(mdp, structure, policy, s, depth - 1), policy, s_near)
+    G[rows] = torch.where(at_high, found.clamp(min=0), 0) + torch.where(at_low, found.clamp(max=0), 0)
+    return G
+
+
+def euler_residuals(
+    mdp: MDP, structure: Structure, policy: Function, s: Tensor, later: Function | None = None
+) -> Tensor:
+    """The unit-free complementarity residual (B, A) of each action's first-order condition at the states s (B, S).
+
+    `later` is the policy from tomorrow on, where that is another function than today's. Where it knows the gains from
+    moves beyond its bounds, tomorrow's multipliers are these; and where today's policy knows them, and a bound binds,
+    the residual is how wrong they are: multipliers that nobody checks could justify any policy.
+    """
+    later = later or policy
+    G, scale = condition(mdp, lambda s: costate(mdp, structure, later, s, gains=gains_of(later)), policy, s)
+    a, known = policy(s), gains_of(policy)
+    R = complementarity(mdp, G, scale, s, a)
+    if known is None:
+        return R
+    gains, r_a = known(s), torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    return torch.where(gains != 0, unit_free(mdp, G, r_a.abs(), s, a) - gains, R)
+
+
+def gains_of(policy: Function) -> Function | None:
+    """The gains from moves beyond its bounds, of a policy that knows them."""
+    return policy.gains if isinstance(policy, StateFunction) and policy.prices else None
+
+
+def with_period(s: Tensor, t: float) -> Tensor:
+    return torch.cat([s[..., :-1], torch.full_like(s[..., -1:], t)], dim=-1)

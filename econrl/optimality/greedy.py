@@ -1,0 +1,51 @@
+"""Whether a policy is optimal for its own value function: for models without an Euler equation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from econrl.optimality.complementarity import complementarity
+from econrl.optimality.euler import condition
+from econrl.problem.bellman import continuation, lookahead
+from econrl.problem.mdp import MDP
+from econrl.problem.state_function import Function
+
+
+def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
+    """The same with the value function's own derivative V_s in place of the costate: whether the policy is optimal for
+    its value. For models without an Euler equation; together with the Bellman residual it tests optimality. In the
+    column of a choice stands its `regret`; the others are conditional on the choices made."""
+    if mdp.choices:
+        return residuals_given_choices(mdp, policy, value, s)
+    shadow_price = torch.func.grad(lambda s: continuation(mdp, value, s).sum())
+    G, scale = condition(mdp, shadow_price, policy, s)
+    return complementarity(mdp, G, scale, s, policy(s))
+
+
+def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
+    """`greedy_residuals` where there are choices: those of the continuous actions option by option, and the regrets."""
+    a, found = policy(s), torch.zeros(len(s), mdp.A, dtype=s.dtype, device=s.device)
+    columns = [column for column, _ in mdp.choices]
+    for option in mdp.options if mdp.free else []:
+        rows = (a[:, columns] == option).all(dim=-1).nonzero().flatten()
+        if len(rows) > 0:
+            residuals = greedy_residuals(mdp.given(option), lambda s: policy(s)[..., mdp.free], value, s[rows])
+            found[rows.unsqueeze(-1), mdp.tensor(mdp.free).long()] = residuals
+    for column in columns:
+        found[:, column] = regret(mdp, value, s, a, column)
+    return found
+
+
+def regret(mdp: MDP, value: Function, s: Tensor, a: Tensor, column: int) -> Tensor:
+    """What the best option of one choice would add to the value, today alone and at the same shares of the continuous
+    actions, over the mean |V| of the sample; (B,)."""
+    shares = mdp.shares(s, a)
+
+    def judged(option: int) -> Tensor:
+        other = torch.cat([shares[:, :column], torch.full_like(shares[:, :1], option), shares[:, column + 1 :]], dim=-1)
+        return lookahead(mdp, value, s, mdp.from_shares(s, other))
+
+    options = torch.stack([judged(option) for option in range(dict(mdp.choices)[column])], dim=-1)
+    own = options.gather(-1, a[:, column : column + 1].long()).squeeze(-1)
+    return (options.amax(dim=-1) - own) / value(s).abs().mean().clamp(min=1e-12)

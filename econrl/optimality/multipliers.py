@@ -1,0 +1,103 @@
+"""Tomorrow's multipliers: a binding bound's gain G, where it enters today's Euler equation, found with the policy.
+
+A policy is what a smooth function z leaves when it is cut off at the bounds (`forms.py`). Let z go on beyond a bound in
+proportion to what the forbidden move would bring there,
+
+    G / |r_a| = steepness x (what z is beyond the bound),
+
+and the policy tells its multipliers: at any state, without a second expectation, however long the bound binds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from econrl.optimality.bounded_forms import BOTH, HIGH, LOW, Forms
+from econrl.optimality.complementarity import unit_free
+from econrl.optimality.deviation import action_jacobian, linked
+from econrl.optimality.euler import condition, costate
+from econrl.optimality.find_structure import find_structure
+from econrl.optimality.structure import Structure
+from econrl.problem.mdp import MDP
+from econrl.problem.state_function import Function
+
+
+def without_multipliers(structure: Structure, forms: Sequence[str], mdp: MDP) -> Structure:
+    """Bounds that never bind have no multipliers."""
+    low: list[bool] = []
+    high: list[bool] = []
+    for form, slot in zip(forms, mdp.action_slots, strict=True):
+        low += [form in (LOW, BOTH)] * (slot.stop - slot.start)
+        high += [form in (HIGH, BOTH)] * (slot.stop - slot.start)
+    return replace(
+        structure,
+        matters_at_low=tuple(a and b for a, b in zip(structure.matters_at_low, low, strict=False)),
+        matters_at_high=tuple(a and b for a, b in zip(structure.matters_at_high, high, strict=False)),
+    )
+
+
+def matter(structure: Structure) -> bool:
+    """Whether any multiplier does."""
+    return any(structure.matters_at_low + structure.matters_at_high)
+
+
+def cannot_price(mdp: MDP, s: Tensor, a: Tensor) -> str:
+    """Why tomorrow's multipliers cannot be known along with the policy, or nothing."""
+    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a).abs()
+    if (r_a <= 1e-8 * r_a.nanmedian(dim=0).values).any():
+        return "the reward does not depend on the action, so that a multiplier has no unit"
+    if linked(mdp, s, torch.ones_like(a), mdp.shares(s, a)).abs().max() > 1e-8:
+        return "a bound of one action reads another, so that their multipliers are not each action's own"
+    return ""
+
+
+def priced_forms(mdp: MDP, forms: Sequence[str], policy: Function, s: Tensor) -> Forms:
+    """The forms, which know their multipliers where these matter and can be known; by a rough policy at s (B, S)."""
+    structure = without_multipliers(find_structure(mdp), forms, mdp)
+    if not matter(structure) or cannot_price(mdp, s, policy(s)):
+        return Forms(mdp, forms)
+    steep = steepness(mdp, structure, policy, s)
+    return Forms(mdp, forms, steep if all(0 < x < math.inf for x in steep) else None)
+
+
+def steepness(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> list[float]:
+    """1 / |dy/dg|, one number an action: how fast the gain g from a larger share falls in this share, where all others
+    answer it; at the median of the states s (B, S).
+
+    A gain that goes on falling like that beyond a bound makes a smooth function of what is beyond and what is within.
+    """
+    y = mdp.shares(s, policy(s))
+    price = lambda s: costate(mdp, structure, policy, s, depth=0)  # noqa: E731
+
+    def gain(y: Tensor) -> Tensor:
+        return gain_of(mdp, price, s, mdp.from_shares(s, y))
+
+    answers = torch.linalg.inv_ex(action_jacobian(gain, y)).inverse.diagonal(dim1=-2, dim2=-1)
+    return (1 / answers.abs().nanmedian(dim=0).values).tolist()
+
+
+def gain_of(mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor) -> Tensor:
+    """G / |r_a| (B, A): what more of each action a (B, A) would bring, given tomorrow's lambda.
+
+    For models in which rewards fall or rise with every action, r_a not zero.
+    """
+    G, _ = condition(mdp, shadow_price, lambda _: a, s)
+    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    return unit_free(mdp, G, r_a.abs(), s, a)
+
+
+def priced_residuals(
+    mdp: MDP, structure: Structure, policy: Function, gains: Function, s: Tensor, later: tuple[Function, Function]
+) -> Tensor:
+    """G / |r_a| - gains (B, A): the Euler equation's residuals where the gains from a move beyond a binding bound are
+    found along with the policy, zero where none binds. `later` are policy and gains from tomorrow on.
+
+    Nothing here has a kink but policy and gains.
+    """
+    price = lambda s: costate(mdp, structure, later[0], s, gains=later[1])  # noqa: E731
+    return gain_of(mdp, price, s, policy(s)) - gains(s)

@@ -1,0 +1,1 @@
+"""The spec as functions of flat tensors: what every solver works with."""

@@ -1,0 +1,60 @@
+"""What stands for a policy or a value function: a module over flat states that can be rebuilt from its description."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from econrl.problem.mdp import MDP
+
+Function = Callable[[Tensor], Tensor]
+"""A policy or a value as solvers use it: any function of states (..., S)."""
+KINDS: dict[str, type[StateFunction]] = {}
+
+
+class StateFunction(nn.Module):
+    """A function of states s (..., S): a policy gives actions (..., A), a value function gives (...).
+
+    A subclass is built as `Kind(mdp, **description)`, holds everything else in parameters and buffers, and returns
+    the description (numbers, strings and lists only) from `describe`. That is all that saving, loading and a change
+    of precision or device need.
+    """
+
+    def __init__(self, mdp: MDP):
+        super().__init__()
+        self.mdp = mdp
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        KINDS[cls.__name__] = cls
+
+    def describe(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def forward(self, s: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def prices(self) -> bool:
+        """Whether a policy also knows what a move beyond a binding bound would bring: then `gains(s)` (..., A) says
+        it, unit-free (`multipliers.py`)."""
+        return False
+
+    def gains(self, s: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def on(self, mdp: MDP) -> Self:
+        """A copy that lives on another MDP's device and in its precision, without gradients."""
+        return restore(type(self).__name__, mdp, self.describe(), copy.deepcopy(self.state_dict()))  # type: ignore[return-value]
+
+
+def restore(kind: str, mdp: MDP, description: dict[str, Any], state: dict[str, Tensor]) -> StateFunction:
+    """Build a function from what `describe` and `state_dict` said."""
+    with torch.random.fork_rng(devices=[]):  # a network's first weights, soon overwritten, are no draw of the user's
+        function = KINDS[kind](mdp, **description).to(mdp.device, mdp.dtype)
+    function.load_state_dict(state)
+    return function.requires_grad_(False)

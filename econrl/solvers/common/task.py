@@ -1,0 +1,60 @@
+"""One call of `solve`, and what a method hands back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from econrl.problem.state_function import StateFunction
+from econrl.spec.model import Model
+from econrl.storage.checkpoint import Checkpoint
+
+
+@dataclass
+class Task:
+    """One call of `solve`: the model, the budget, and where the progress goes."""
+
+    model: Model
+    device: torch.device
+    seed: int = 0
+    steps: int | None = None
+    time_limit: float | None = None
+    tol: float | None = None
+    report: Callable[[dict[str, Any]], None] = lambda row: None
+    checkpoint: Checkpoint | None = None
+    warm_start: tuple[StateFunction, StateFunction] | None = None
+    """Policy and value to begin from."""
+    started: float = field(default_factory=time.perf_counter)
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    def remaining(self) -> float:
+        return float("inf") if self.time_limit is None else self.time_limit - self.elapsed()
+
+    def generator(self, device: torch.device | str | None = None) -> torch.Generator:
+        return torch.Generator(device or self.device).manual_seed(self.seed)
+
+
+class OutOfTime(Exception):
+    """The time limit passed in the middle of a step."""
+
+
+@dataclass
+class Result:
+    """What a method hands back: the best policy it saw on held-out points, its value, and how it went."""
+
+    policy: StateFunction
+    value: StateFunction
+    log: list[dict[str, Any]]
+    steps: int
+    converged: bool
+    message: str = ""
+    interrupted: bool = False
+    """Whether Ctrl-C ended it."""
+    planned_steps: int | None = None
+    """The steps that the run would have ended with; where rates are annealed, they depend on it."""

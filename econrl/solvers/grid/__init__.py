@@ -1,0 +1,1 @@
+"""Methods on grids: endogenous grids, value iteration, time iteration."""

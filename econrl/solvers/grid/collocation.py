@@ -1,0 +1,230 @@
+"""The Euler equation at the points of a grid: today's actions given the policy of tomorrow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from econrl.approximation.grid_functions import CutOffPolicy, GridValue
+from econrl.errors import SolveError
+from econrl.optimality.bounded_forms import ON_BOUND, Forms
+from econrl.optimality.deviation import action_jacobian
+from econrl.optimality.euler import condition, costate, euler_residuals, gains_of
+from econrl.optimality.find_structure import find_structure
+from econrl.optimality.multipliers import gain_of, without_multipliers
+from econrl.optimality.structure import Structure
+from econrl.problem.bellman import lookahead
+from econrl.problem.mdp import MDP
+from econrl.problem.state_function import Function
+from econrl.solvers.common.task import OutOfTime, Task
+from econrl.solvers.grid.policy_evaluation import explain
+
+NUMBERS = {"cpu": 2_000_000, "cuda": 50_000_000}  # held at once in a batch: states x nodes x coefficients a query
+NEWTON_STEPS = 12  # at most, at a point
+ENOUGH = 0.03  # of a residual may be left by an iteration, since the policy of tomorrow is not the last
+CHORD = 0.3  # an old Jacobian that leaves more of a residual is renewed
+TRUSTED = 1e-2  # residuals below which one step with the old Jacobian is enough
+ROUNDING = 1e-13  # a residual at which nothing is left to solve
+LENGTHS = (1.0, 0.5, 0.125, 1 / 64)
+LONGEST = 2.0  # of a Newton step in z
+MEMORY = 20  # former iterates that the next one is extrapolated from
+
+
+# One point's equation
+
+
+@dataclass
+class Equations:
+    """R(s, a; later) = 0 at many states s: the Euler equation's complementarity residual for today's action a, given
+    the policy of tomorrow, as a function of the z of `forms.py`."""
+
+    mdp: MDP
+    structure: Structure
+    forms: Forms
+
+    def actions(self, s: Tensor, z: Tensor) -> Tensor:
+        return self.mdp.from_shares(s, self.forms.within(z))
+
+    def residual(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
+        """R (B, A) at a z (B, A) that is not beyond a bound; infinite where it is no number."""
+        a = self.actions(s, z)
+        return euler_residuals(self.mdp, self.structure, lambda _: a, s, later)
+
+    def gain(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
+        """g (B, A): what more of each action would bring, free of units."""
+        price = lambda s: costate(self.mdp, self.structure, later, s, gains=gains_of(later))  # noqa: E731
+        a = self.actions(s, z)
+        if self.forms.prices:
+            return gain_of(self.mdp, price, s, a)
+        G, scale = condition(self.mdp, price, lambda _: a, s)
+        return G / scale
+
+    def solve(self, s: Tensor, z: Tensor, later: Function, J: Tensor, enough: float = 0.0) -> tuple[Tensor, Tensor]:
+        """z (B, A) with |R| at most `enough` times that of the guess, by Newton's method; and the Jacobians (B, A, A)
+        used last.
+
+        Those given are tried first: from one iteration to the next they hardly change. Where |R| is small, one step
+        with them is enough, if any error is. Zeros stand for none. A step that does not lower |R| is shortened.
+        """
+        z, J = self.forms.project(z), J.clone()
+        R = self.residual(s, z, later)
+        size = length(R)
+        goal = (enough * size).clamp(min=ROUNDING)
+        old = (J != 0).flatten(1).any(dim=-1)
+        if enough > 0 and bool((old & (size < TRUSTED)).all()):
+            return self.forms.project(z + newton_step(J, R)), J
+        for _ in range(NEWTON_STEPS):
+            rows = ((size > goal) & size.isfinite()).nonzero().flatten()
+            if len(rows) == 0:
+                break
+            fresh = rows[~old[rows]]
+            if len(fresh) > 0:
+                s_, later_ = s[fresh], later
+                J[fresh] = action_jacobian(lambda x: self.residual(s_, x, later_), z[fresh])  # noqa: B023
+            before = size[rows]
+            z[rows], R[rows] = self.search(s[rows], z[rows], R[rows], J[rows], later)
+            size[rows] = length(R[rows])
+            old[rows] = size[rows] < CHORD * before
+            stuck = rows[(size[rows] >= before) & torch.isin(rows, fresh)]
+            goal[stuck] = torch.inf
+        return z, J
+
+    def search(self, s: Tensor, z: Tensor, R: Tensor, J: Tensor, later: Function) -> tuple[Tensor, Tensor]:
+        """z and R after one Newton step, the longest of a few that lowers |R|; as they were where none does."""
+        step = newton_step(J, R)
+        z, R = z.clone(), R.clone()
+        size, rows = length(R), torch.arange(len(z), device=z.device)
+        for fraction in LENGTHS:
+            trial = self.forms.project(z[rows] + fraction * step[rows])
+            found = self.residual(s[rows], trial, later)
+            lower = length(found) < size[rows]
+            z[rows[lower]], R[rows[lower]] = trial[lower], found[lower]
+            rows = rows[~lower]
+            if len(rows) == 0:
+                break
+        return z, R
+
+    def extended(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
+        """z, beyond the bound where one binds: as far as its multiplier says where that matters (`multipliers.py`),
+        else by a Newton step for g = 0 that ignores the bounds.
+
+        So z goes through the bound without a kink: on either side it is, to first order, where the action would be were
+        there no bound. The step d is shortened to d/(1 + |d|).
+        """
+        outward = self.forms.outward(z, ON_BOUND)
+        rows = (outward != 0).any(dim=-1).nonzero().flatten()
+        if len(rows) == 0:
+            return z
+        s_, z_ = s[rows], z[rows]
+        gain = self.gain(s_, z_, later)
+        z = z.clone()
+        if self.forms.prices:
+            z[rows] = self.forms.past(z_, gain)
+            return z
+        J = action_jacobian(lambda x: self.gain(s_, x, later), z_)
+        step = (newton_step(J, gain) * outward[rows]).nan_to_num().clamp(min=0)
+        z[rows] = z_ + outward[rows] * step / (1 + step)
+        return z
+
+
+def length(R: Tensor) -> Tensor:
+    """|R| (B,), infinite where it is no number."""
+    return torch.where(R.isfinite().all(dim=-1), R.norm(dim=-1), torch.inf)
+
+
+def newton_step(J: Tensor, R: Tensor) -> Tensor:
+    """-J^-1 R (B, A), at most LONGEST in each entry; R itself, which points to better actions, where J is singular."""
+    step = -torch.linalg.solve_ex(J, R.unsqueeze(-1)).result.squeeze(-1)
+    step = torch.where(step.isfinite().all(dim=-1, keepdim=True), step, R)
+    return step * (LONGEST / step.abs().amax(dim=-1, keepdim=True).clamp(min=LONGEST))
+
+
+# All points
+
+
+class Anderson:
+    """Extrapolates x_1, x_2, ... with x_(k+1) = T(x_k) to their limit: of the last iterates the combination for which
+    T(x) - x is smallest, to first order. Forgets them where that is no longer falling.
+
+    Source: Walker and Ni (2011), "Anderson acceleration for fixed-point iterations", SIAM J. Numerical Analysis 49.
+    """
+
+    def __init__(self) -> None:
+        self.x: list[Tensor] = []
+        self.gap: list[Tensor] = []
+
+    def next(self, x: Tensor, T_x: Tensor) -> Tensor:
+        shape, gap = x.shape, (T_x - x).flatten()
+        if self.gap and gap.norm() > 2 * self.gap[-1].norm():
+            self.x, self.gap = [], []
+        self.x, self.gap = [*self.x[-MEMORY:], x.flatten()], [*self.gap[-MEMORY:], gap]
+        if len(self.x) == 1:
+            return T_x
+        X, F = (torch.stack(h).diff(dim=0) for h in (self.x, self.gap))
+        scale = F.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(F.dtype).tiny)
+        X, F = X / scale, F / scale
+        ridge = 1e-14 * len(F) * torch.eye(len(F), dtype=F.dtype, device=F.device)
+        weights = torch.linalg.solve_ex(F @ F.T + ridge, F @ gap).result
+        found = (self.x[-1] + gap - weights @ (X + F)).view(shape)
+        return torch.where(found.isfinite().all(), found, T_x)
+
+
+class Collocation:
+    """Policy and value on one grid, and the steps that make the Euler equation hold at its points."""
+
+    def __init__(self, name: str, mdp: MDP, forms: Forms, description: dict[str, Any], task: Task):
+        self.name, self.mdp, self.task, self.deadline = name, mdp, task, 0.0
+        self.policy, self.value = CutOffPolicy(mdp, **forms.describe(), **description), GridValue(mdp, **description)
+        structure = without_multipliers(find_structure(mdp), forms.forms, mdp)
+        self.equations = Equations(mdp, structure, self.policy.forms)
+        nodes = len(mdp.nodes) * (len(mdp.nodes) if structure.joint else 1)
+        self.chunk = max(NUMBERS.get(mdp.device.type, NUMBERS["cpu"]) // (nodes * self.policy.grid.terms), 16)
+
+    @torch.no_grad()
+    def begin(self, start: Function, period: int = 0) -> None:
+        """Begin from any policy."""
+        self.s = self.policy.states(period)
+        self.z = self.policy.forms.outputs_for(self.s, start(self.s))
+        known = gains_of(start)
+        if known is not None and self.policy.prices:
+            self.z = self.policy.forms.past(self.z, known(self.s))
+        self.J = self.z.new_zeros(*self.z.shape, self.mdp.A)
+        self.policy.fit(self.z, period)
+        self.anderson = Anderson()
+
+    @torch.no_grad()
+    def improve(self, enough: float) -> Tensor:
+        """z (N, A) at the points, given the policy as it is; residuals reduced to `enough` of what they were. Raises
+        OutOfTime between two batches."""
+        found = []
+        for start in range(0, len(self.s), self.chunk):
+            if self.task.remaining() <= self.deadline:
+                raise OutOfTime
+            rows = slice(start, start + self.chunk)
+            z, self.J[rows] = self.equations.solve(self.s[rows], self.z[rows], self.policy, self.J[rows], enough)
+            found.append(self.equations.extended(self.s[rows], z, self.policy))
+        return torch.cat(found)
+
+    def step(self) -> float:
+        """One iteration; the largest change of a share that it asks for."""
+        # Where multipliers matter, what is left of a residual next to a kink would lead the extrapolation astray.
+        z = self.improve(0.0 if self.policy.prices else ENOUGH)
+        if not z.isfinite().all():
+            at = (~z.isfinite()).any(dim=-1).nonzero()[0]
+            raise SolveError(explain(self.name, self.mdp, self.s[at], self.equations.actions(self.s[at], self.z[at])))
+        change = (self.policy.forms.shares(z) - self.policy.forms.shares(self.z)).abs().max()
+        self.z = self.anderson.next(self.z, z)
+        self.policy.fit(self.z)
+        return float(change)
+
+    def step_back(self, t: int) -> None:
+        """Solve period t of a life cycle, given the policy and the value of t + 1."""
+        self.s = self.policy.states(t)
+        self.z = self.improve(0.0)
+        self.policy.fit(self.z, t)
+        with torch.no_grad():
+            v = [lookahead(self.mdp, self.value, s, self.policy(s)) for s in self.s.split(self.chunk)]
+            self.value.fit(torch.cat(v).unsqueeze(-1), t)

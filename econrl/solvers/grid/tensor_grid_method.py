@@ -1,0 +1,92 @@
+"""What the methods on dense grids share: how the grid is described, and whether it fits into memory."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from econrl.approximation.tensor_grid import BASIS, FEWEST
+from econrl.problem.mdp import MDP
+from econrl.solvers.common.memory import CHUNK, require_memory
+from econrl.solvers.common.method import Method, each, require
+
+DEFAULT_WORK = 8_000_000  # points x nodes x coefficients a query that no default exceeds
+MOST_ON_A_LINE = 200  # more make second derivatives of a value with kinks noisy
+COPIES = 16  # arrays of a chunk's size that second derivatives hold at their peak
+
+
+@dataclass(frozen=True)
+class OnTensorGrid(Method):
+    """A method on a tensor grid of the continuous states."""
+
+    most_points: ClassVar[int] = 4096  # by default, in all
+
+    points: int | tuple[int, ...] | None = None
+    """Grid points of each continuous state; None: 4,096 in all (1,024 in `time_iteration`; fewer if
+    there are many nodes), at most 200 a state."""
+    interpolation: str = "cubic"
+    """cubic or linear."""
+    spacing: float | tuple[float, ...] | None = None
+    """0 is uniform, kappa > 0 is e^kappa times as dense at the low end of a state as at its high end; None: such that
+    a third of the points lie below the median of a simulation."""
+    margin: float = 0.5
+    """How far the grid may reach beyond the domain, in widths of it; it reaches as far as the states do."""
+    nodes: int = 9
+    """Quadrature nodes a shock: many, for a bound may bind at some of them."""
+    memory_limit: float | None = None
+    """Bytes that the solver may use; None: half of what is free."""
+
+    def __post_init__(self) -> None:
+        require(self, "nodes", self.nodes >= 1, "at least 1")
+        require(self, "margin", self.margin >= 0, "at least 0")
+        require(self, "interpolation", self.interpolation in BASIS, " or ".join(BASIS))
+
+    @property
+    def krylov(self) -> int:
+        """Steps of GMRES at most in each policy evaluation."""
+        raise NotImplementedError
+
+    def describe_grid(self, mdp: MDP) -> dict[str, Any]:
+        """The description of `GridValue` and `GridPolicy`."""
+        columns = mdp.continuous
+        return {
+            "low": mdp.low[columns].tolist(),
+            "high": mdp.high[columns].tolist(),
+            "points": self.points_of(mdp),
+            "spacing": [float(kappa) for kappa in each(self, "spacing", self.spacing or 0.0, len(columns))],
+            "interpolation": self.interpolation,
+        }
+
+    def points_of(self, mdp: MDP) -> list[int]:
+        d = len(mdp.continuous)
+        if self.points is not None:
+            return [int(n) for n in each(self, "points", self.points, d)]
+        fewest, taps = FEWEST[self.interpolation], len(BASIS[self.interpolation])
+        total = min(self.most_points, DEFAULT_WORK / (len(mdp.nodes) * taps**d))
+        each_layer = total / mdp.layers
+        return [min(max(int(each_layer ** (1 / max(d, 1)) + 1e-9), fewest), MOST_ON_A_LINE)] * d
+
+    def check_memory(self, mdp: MDP) -> None:
+        """Raise SolveError, before anything is allocated, where the grid would not fit."""
+        points = self.points_of(mdp)
+        states = math.prod(points) * mdp.layers
+        runs = [(n, len(list(same))) for n, same in itertools.groupby(points)]
+        sides = " x ".join(f"{n}^{times}" if times > 1 else str(n) for n, times in runs)
+        size = f"{states:.3g} grid points ({sides}) and {len(mdp.nodes):,} shock nodes"
+        advice = "Reduce `points` (or `nodes`, or the number of states), raise `memory_limit`, or take another method"
+        require_memory(self.name, mdp, self.memory(mdp, points), size, advice, self.memory_limit)
+
+    def memory(self, mdp: MDP, points: Sequence[int]) -> float:
+        """Bytes needed at the peak, predicted."""
+        taps, d = len(BASIS.get(self.interpolation, BASIS["cubic"])), len(points)
+        layers = len(mdp.options) * mdp.layers
+        states = layers * math.prod(points)
+        queries = states * len(mdp.nodes)
+        functions = 3 * (mdp.horizon or 1) * layers * math.prod(n + taps - 2 for n in points) * (1 + mdp.A)
+        vectors = states * (4 * mdp.S + 8 * mdp.A + 8)
+        evaluation = 1.5 * queries * taps**d + states * self.krylov if mdp.horizon is None else 0
+        chunk = COPIES * max(CHUNK.get(mdp.device.type, CHUNK["cpu"]), len(mdp.nodes) * taps**d)
+        return 8.0 * (functions + vectors + evaluation + chunk)

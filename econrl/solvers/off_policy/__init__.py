@@ -1,0 +1,1 @@
+"""Actor-critic and Q-learning methods that learn from a replay buffer."""

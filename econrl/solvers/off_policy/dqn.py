@@ -1,0 +1,116 @@
+"""Deep Q-networks: Q-learning with a network, a replay buffer and a target network.
+
+    y = r + beta max_d' Q'(s', d'),        loss = E[ Huber(Q(s, d) - y) ]
+
+Prime on Q is the target network. Continuous actions are put on a grid (`menu.py`), choices are what they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from econrl.approximation.action_menu import MenuValue, NetworkMenuValue, greedy, menu_of, refuse_menu
+from econrl.problem.mdp import MDP
+from econrl.problem.state_function import Function, StateFunction
+from econrl.solvers.common.method import require
+from econrl.solvers.common.optimiser import Adam
+from econrl.solvers.common.task import Task
+from econrl.solvers.off_policy.learner import Learner, OffPolicy
+
+
+def highest_value(Q_target: MenuValue, s: Tensor) -> Tensor:
+    """max_d Q'(s, d): the value that the target bootstraps from."""
+    return Q_target.Q(s).amax(dim=-1)
+
+
+def huber_loss(delta: Tensor, weights: Tensor) -> Tensor:
+    """E[w h(delta)], h(x) = x^2 / 2 up to |x| = 1 and |x| - 1/2 beyond, with the weights (B,) of the draws."""
+    return (weights * F.huber_loss(delta, torch.zeros_like(delta), reduction="none")).mean()
+
+
+@dataclass(frozen=True)
+class DQN(OffPolicy):
+    """Deep Q-network (Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518).
+
+    What made it work can be turned off: the target network by `tau=1, target_every=1`, the replay by a `capacity` and a
+    `batch` of as many transitions as there are `environments`, so that only the newest are learned from.
+    """
+
+    name = "dqn"
+    choices = True
+    light = True
+
+    actions: int = 21
+    """Points of each continuous action (`menu.py`)."""
+    lr: float = 0.003
+    """Adam's learning rate, annealed to zero."""
+    target_every: int = 1
+    """Gradient steps between two updates of the target network."""
+    expected: bool = False
+    """Whether the target is the expectation over next states, by quadrature, instead of the one in the replay."""
+    epsilon: float = 0.1
+    """Share of random actions."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("actions", "target_every"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "lr", self.lr > 0, "positive")
+        require(self, "tau", 0 < self.tau <= 1, "in (0, 1]")
+        require(self, "epsilon", 0 <= self.epsilon <= 1, "in [0, 1]")
+
+    @property
+    def samples(self) -> bool:
+        return not self.expected
+
+    def refuse(self, mdp: MDP) -> str | None:
+        return refuse_menu(mdp, self.actions)
+
+    def tomorrow(self, Q: MenuValue, Q_target: MenuValue) -> Function:
+        """V'(s) that the target bootstraps from."""
+        return lambda s: highest_value(Q_target, s)
+
+    def learner(self, mdp: MDP, task: Task) -> DQNLearner:
+        return DQNLearner(self, mdp, task)
+
+
+class DQNLearner(Learner):
+    """The state of a run: a network, its target, and the greedy policy of each."""
+
+    method: DQN
+
+    def prepare(self) -> None:
+        mdp, method = self.mdp, self.method
+        menu = menu_of(mdp, self.start.u, method.actions)
+        Q = NetworkMenuValue(mdp, len(menu), method.hidden, asdict(self.start.units)).to(mdp.device, mdp.dtype)
+        Q.menu = menu
+        self.Q, self.Q_target, self.optimiser = Q, Q.on(mdp), Adam(Q.body)
+        self.lr, self.tau = method.lr, method.tau
+
+    def explore(self, s: Tensor) -> Tensor:
+        """u (B, A) of the greedy actions, and with probability epsilon of any on the menu."""
+        best, n = self.Q.Q(s).argmax(dim=-1), len(self.Q.menu)
+        random = torch.randint(n, best.shape, generator=self.generator, device=best.device)
+        dice = torch.rand(best.shape, generator=self.generator, device=best.device)
+        return self.Q.menu[torch.where(dice < self.method.epsilon, random, best)]
+
+    def update(self, rate: float) -> None:
+        method = self.method
+        _, delta, weights = self.judge(self.Q, method.tomorrow(self.Q, self.Q_target), rate)
+        self.optimiser.descend(huber_loss(delta, weights), self.lr * rate)
+        self.updates += 1
+        if self.updates % method.target_every == 0:
+            self.follow(self.Q_target.body, self.Q.body, rate)
+
+    def answer(self) -> tuple[StateFunction, StateFunction]:
+        return greedy(self.Q_target), self.Q_target
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.Q, self.Q_target
+
+    def optimisers(self) -> tuple[Adam, ...]:
+        return (self.optimiser,)

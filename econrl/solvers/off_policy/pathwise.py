@@ -1,0 +1,47 @@
+"""The pathwise gradient: lifetime reward, simulated and differentiated from one end to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from econrl.problem.mdp import MDP
+from econrl.problem.state_function import Function
+from econrl.solvers.off_policy.ddpg import DDPG
+
+LONGEST = 200  # periods of a stationary model
+
+
+@dataclass(frozen=True)
+class Pathwise(DDPG):
+    """Maximise simulated lifetime reward by its own gradient: rung 3 of `ddpg` with nothing but known steps.
+
+        J(theta) = E[ sum_{h<H} beta^h r(s_h, pi(s_h)) ],   s_{h+1} = f(s_h, pi(s_h), e_h)
+
+    H is the whole life of a life-cycle model, which needs nothing else. A stationary model is cut off after 200
+    periods, and what lies beyond counts for nothing: where beta^200 is not small, the policy eats up its capital, and
+    `ddpg` does better. The value is learned along the way, but no policy depends on it.
+
+    Source: Maliar, Maliar and Winant (2021), "Deep learning for solving dynamic economic models", JME 122, section 2
+    (lifetime reward).
+    """
+
+    name = "pathwise"
+
+    rung: int = 3
+    """A rollout; the others are `ddpg`."""
+    rollout: int | None = None  # type: ignore[assignment]
+    """Periods H; None: those of a life, or 200."""
+    batch: int = 64
+    """Paths in a gradient step."""
+    actor_lr: float | None = 0.005
+    """Adam's learning rate for the actor, annealed to zero."""
+
+    def steps_ahead(self, mdp: MDP) -> int:
+        """H."""
+        return self.rollout or mdp.horizon or LONGEST
+
+    def beyond(self, V: Function) -> Function:
+        """Nothing."""
+        return lambda s: torch.zeros_like(s[..., 0])

@@ -1,0 +1,1 @@
+"""Policy-gradient methods that learn from their own rollouts."""

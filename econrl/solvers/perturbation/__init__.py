@@ -1,0 +1,1 @@
+"""Expansions around the deterministic steady state."""

@@ -1,0 +1,57 @@
+"""First-order perturbation around the deterministic steady state, found by the solver itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from econrl.accuracy.held_out import HeldOut
+from econrl.problem.mdp import MDP
+from econrl.solvers.common.method import Method
+from econrl.solvers.common.task import Result, Task
+from econrl.solvers.common.tracker import Tracker
+from econrl.solvers.perturbation.linearise import linearise
+from econrl.solvers.perturbation.steady_state import find_steady_state
+
+
+@dataclass(frozen=True)
+class Perturbation(Method):
+    """A policy that is linear in the states, exact to first order at the deterministic steady state.
+
+    With shocks at their mean, the steady state s*, a* and the shadow prices lambda solve
+
+        s = f(s, a),   H_a = 0,   H_s = lambda   for H(s, a) = r + beta (V* + lambda (f - s*)).
+
+    The second derivatives of H there give a linear-quadratic problem in the deviations, whose Riccati equation (scipy)
+    gives the derivative of the policy and the second derivative of V. What is linear is u, the log-odds of the shares
+    (`mdp.py`), so that the policy is feasible everywhere.
+
+    Source: Judd (1998), "Numerical Methods in Economics", chapter 13; Benigno and Woodford (2012), "Linear-quadratic
+    approximation of optimal policy problems", JET 147.
+    """
+
+    name: ClassVar[str] = "perturbation"
+
+    nodes: int = 5
+    """Quadrature nodes a shock, for its mean and variance."""
+
+    def refuse(self, mdp: MDP) -> str | None:
+        """There must be a steady state to expand around."""
+        if mdp.horizon is not None:
+            return "a life cycle has no steady state"
+        if mdp.finite:
+            return "a Markov chain jumps between its values, and has no derivative"
+        return None
+
+    def run(self, mdp: MDP, task: Task) -> Result:
+        """Find the steady state and expand around it; of a family, around that of several members (`expansions.py`).
+        Raises SolveError where there is no interior one."""
+        tracker = Tracker(task, HeldOut(task.model, task.device))
+        from econrl.solvers.perturbation.expansions import expand
+
+        generator = task.generator(mdp.device)
+        if mdp.parameters:
+            tracker.measure(1, *expand(mdp, generator))
+        else:
+            tracker.measure(1, *linearise(mdp, find_steady_state(mdp, generator)))
+        return tracker.result(1, converged=True)

@@ -1,0 +1,1 @@
+"""Gauss-Newton on the model's own conditions."""

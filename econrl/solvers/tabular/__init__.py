@@ -1,0 +1,1 @@
+"""Temporal-difference methods on the model as a table."""

@@ -1,0 +1,33 @@
+"""Q-learning: off-policy control on a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from econrl.solvers.tabular.learner import Step, Tabular
+
+
+def q_learning_error(Q: Tensor, beta: float, step: Step) -> Tensor:
+    """r + beta max_d' Q(j, d') - Q(i, d), (E,): tomorrow's action is the best one, whatever is done."""
+    return step.r + beta * Q[step.j].amax(dim=-1) - Q[step.i, step.d]
+
+
+@dataclass(frozen=True)
+class QLearning(Tabular):
+    """Q-learning on the model's table (`table.py`, `tabular.py`).
+
+        Q(i, d) <- Q(i, d) + alpha [r + beta max_d' Q(j, d') - Q(i, d)]
+
+    It learns the optimal values while it explores, and with every pair visited without end it converges to them.
+
+    Source: Watkins (1989), "Learning from Delayed Rewards", PhD thesis, Cambridge; Watkins and Dayan (1992),
+    "Q-learning", Machine Learning 8; Sutton and Barto (2018), "Reinforcement Learning: An Introduction", section 6.5.
+    """
+
+    name: ClassVar[str] = "q_learning"
+
+    def error(self, Q: Tensor, beta: float, step: Step) -> Tensor:
+        return q_learning_error(Q, beta, step)

@@ -1,0 +1,1 @@
+"""What an economist writes: models, their variables and shocks."""

@@ -1,0 +1,159 @@
+"""Model: the class that an economist derives a spec from. It holds economics only, and no numerical choice."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from econrl.errors import SpecError
+from econrl.spec.shocks import Shock
+from econrl.spec.variables import AnyState, Decision
+
+States = AnyState | Sequence[AnyState]
+Actions = Decision | Sequence[Decision]
+Shocks = Shock | Sequence[Shock]
+
+
+class Model:
+    """A continuous-state Markov decision process,
+
+        V(s) = max over a in A(s) of  r(s, a) + E[ beta(s, a, e) V(f(s, a, e)) ],
+
+    written as a frozen dataclass (`@dataclass(frozen=True, kw_only=True)`) whose fields are the parameters.
+
+    A model must define `states`, `actions`, `reward` and `transition`, and a parameter `beta` (or `discount`). Its
+    functions get views of batched tensors: s.k has the batch's shape, (..., n) for a vector variable, and must work
+    for any leading batch shape. They must not write into their arguments, nor mix the members of a batch.
+
+    With `horizon = T` the model is a life cycle: s.t is the period, 0 to T - 1, and `terminal` the value after the
+    last one. With `horizon = None` it is stationary.
+
+    Vectors declared with `group="country"` have one number for each member of a group of exchangeable members, which
+    differ in their states and in the constants of `group_features` only: the model is the same whatever their order.
+    Networks that know this have a size that does not grow with the number of members.
+    """
+
+    horizon: int | None = None
+
+    # What a model must define.
+
+    def states(self) -> States:
+        raise NotImplementedError
+
+    def actions(self) -> Actions:
+        raise NotImplementedError
+
+    def reward(self, s: Any, a: Any) -> Tensor:
+        """r(s, a), of the batch's shape."""
+        raise NotImplementedError
+
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
+        """f(s, a, e): next period's value of every state, by name (Markov chains and t move by themselves)."""
+        raise NotImplementedError
+
+    # What a model may define.
+
+    def shocks(self) -> Shocks:
+        return ()
+
+    def discount(self, s: Any, a: Any, e: Any) -> float | Tensor:
+        """The factor on next period's value; may vary with the shock (growth, survival). Default: `self.beta`."""
+        if not hasattr(self, "beta"):
+            raise SpecError(f"{type(self).__name__} has no discount factor: add a field `beta`, or define discount")
+        return self.beta
+
+    def group_features(self) -> dict[str, dict[str, Tensor]]:
+        """What tells the members of a group apart, by group and name: {"country": {"g": tensor (N,)}}.
+
+        The model's own functions read these constants here, self.group_features()["country"]["g"], and nowhere else,
+        so that `check` can give them to other members; while solving they come in the type and on the device of s.
+        """
+        return {}
+
+    def terminal(self, s: Any) -> Tensor:
+        """The value after the last period of a life cycle; zero unless given."""
+        return torch.zeros_like(s.t)
+
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
+        """Further columns of every table: output, investment, ..."""
+        return {}
+
+    def exact_policy(self, s: Any) -> dict[str, Tensor] | None:
+        """The optimal actions in closed form, by name; None where this calibration has none."""
+        return None
+
+    def exact_value(self, s: Any) -> Tensor | None:
+        """The value function in closed form; None where this calibration has none."""
+        return None
+
+    def steady_state(self) -> dict[str, Any] | None:
+        """The deterministic steady state of states and actions, by name, where known."""
+        return None
+
+    def consumption_value(self, s: Any, a: Any) -> Tensor | None:
+        """c u'(c) (summed over goods), the unit of welfare losses; None: read off the reward (`certificates.py`)."""
+        return None
+
+    def initial(self, n: int, generator: torch.Generator) -> dict[str, Tensor] | None:
+        """n initial states, by name, for simulations; None: uniform on the domain.
+
+        Draw from the generator given, on its device: torch.rand(n, generator=generator, device=generator.device).
+        """
+        return None
+
+    # What every model has.
+
+    @property
+    def title(self) -> str:
+        """What messages call the model."""
+        return type(self).__name__
+
+    def replace(self, **parameters: Any) -> Self:
+        """The same model with other parameters: `model.replace(gamma=5.0)`."""
+        known = self.parameters()
+        for name in parameters:
+            if name not in known:
+                raise SpecError(f"{type(self).__name__} has no parameter '{name}'; it has: {', '.join(known)}")
+        return dataclasses.replace(self, **parameters)  # type: ignore[type-var]
+
+    @classmethod
+    def require_dataclass(cls) -> None:
+        """Raises SpecError where @dataclass was forgotten."""
+        if "__dataclass_params__" not in vars(cls):
+            raise SpecError(
+                f"{cls.__name__} is no dataclass: write @dataclass(frozen=True, kw_only=True) above the class"
+            )
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields of the dataclass and their values."""
+        self.require_dataclass()
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}  # type: ignore[arg-type]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """The same model with its array-valued parameters and group features as tensors on a device and of a type."""
+        moved = {
+            name: torch.as_tensor(value).to(device, dtype)
+            for name, value in self.parameters().items()
+            if isinstance(value, (Tensor, np.ndarray)) and torch.as_tensor(value).is_floating_point()
+        }
+        model = dataclasses.replace(self, **moved) if moved else self  # type: ignore[type-var]
+        return model.with_features(
+            {
+                group: {name: torch.as_tensor(value).to(device, dtype) for name, value in features.items()}
+                for group, features in self.group_features().items()
+            }
+        )
+
+    def with_features(self, features: dict[str, dict[str, Tensor]]) -> Self:
+        """The same model with other group features."""
+        if not features:
+            return self
+        model = copy.copy(self)
+        object.__setattr__(model, "group_features", lambda: features)
+        return model

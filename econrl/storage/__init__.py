@@ -1,0 +1,1 @@
+"""Solutions and checkpoints on disk, and models by their names."""
