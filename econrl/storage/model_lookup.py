@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util as importlib
+import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
