@@ -25,7 +25,6 @@ from econrl.solvers.grid.fit_grid import fitted
 from econrl.solvers.grid.policy_evaluation import evaluate
 from econrl.solvers.grid.spending import action, interval, marginal_utility, spent_at, why_not
 from econrl.solvers.grid.vi import VI
-from econrl.spec.variables import Action, is_bound
 
 SCAN = 400  # amounts kept that are tried out to see how far the grid must reach
 KRYLOV = 200  # steps of GMRES, at most, for the value
@@ -76,11 +75,11 @@ class EGM(Method):
 
     def refuse(self, mdp: MDP) -> str | None:
         """Why the model is not of the kind above, seen at random states."""
-        actions = mdp.action_variables
-        if mdp.A != 1 or not isinstance(actions[0], Action):
+        only = mdp.action_variables[0]
+        if mdp.A != 1 or only.shares.shared:
             return "the endogenous grid method needs exactly one action, with bounds"
-        if not (is_bound(actions[0].low) and is_bound(actions[0].high)):
-            return f"the endogenous grid method needs two finite bounds of the action '{actions[0].name}'"
+        if not (only.shares.below and only.shares.above):
+            return f"the endogenous grid method needs two finite bounds of the action '{only.name}'"
         if len(mdp.parameters) > 1:
             return "the endogenous grid method would need a grid of several parameters, and solve each of its models"
         endogenous = find_structure(mdp).endogenous
