@@ -27,7 +27,6 @@ from econrl.solvers.common.task import OutOfTime, Task
 from econrl.solvers.grid.collocation import Collocation
 from econrl.solvers.perturbation.linear_policy import LinearPolicy
 from econrl.solvers.perturbation.perturbation import Perturbation, expansion
-from econrl.spec.variables import Budget, is_bound
 
 SKETCH_CHANGE = 1e-6  # of a share, at which the coarse grid has no more to tell
 SKETCH_SHARE = 0.2  # of the time limit, at most: the fine grid needs most of it
@@ -137,7 +136,5 @@ def first_policy(mdp: MDP, task: Task) -> StateFunction:
 
 def general_forms(mdp: MDP) -> list[str]:
     """Forms in which every bound may bind."""
-    return [
-        BOTH if two_bounds(v) else LOW if isinstance(v, Budget) or is_bound(v.low) or is_bound(v.high) else FREE
-        for v, _ in mdp.continuous_actions
-    ]
+    sets = [v.shares for v, _ in mdp.continuous_actions]
+    return [BOTH if two_bounds(y) else LOW if y.below or y.above else FREE for y in sets]
