@@ -221,9 +221,8 @@ def test_two_groups_get_a_plain_network():
 
 @pytest.mark.parametrize("rung", [0, 2])
 def test_ddpg_solves_with_it_and_saves_it(rung, tmp_path, monkeypatch):
-    monkeypatch.setattr("econrl.solvers.off_policy.ddpg.START_STEPS", 3)
     monkeypatch.setattr("econrl.approximation.constant_shares.ROUNDS", 1)
-    solution = solve(IRBC(n=4), DDPG(rung=rung, hidden=(8, 8), batch=32), steps=1)
+    solution = solve(IRBC(n=4), DDPG(rung=rung, hidden=(8, 8), batch=32, start_steps=3), steps=1)
     solution.save(tmp_path / "irbc")
     again = load(tmp_path / "irbc")
     s = solution.mdp.sample_box(5, torch.Generator().manual_seed(0))

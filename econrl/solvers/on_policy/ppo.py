@@ -39,7 +39,8 @@ def penalised_loss(
 
 
 def adapted(weight: Tensor, kl: Tensor, target: float) -> Tensor:
-    """The penalty's weight for the next update: half where the policy moved too little, twice where too far."""
+    """The penalty's weight for the next update: half where the policy moved too little, twice where too far, as the
+    paper has it (section 4, which finds that the numbers hardly matter)."""
     return torch.where(kl < target / 1.5, weight / 2, torch.where(kl > target * 1.5, weight * 2, weight))
 
 

@@ -70,7 +70,7 @@ def line_search(
     return kl, rise
 
 
-SMALLEST = 1e-20
+SMALLEST = 1e-20  # instead of dividing by zero, where the gradient has vanished
 
 
 @dataclass(frozen=True)

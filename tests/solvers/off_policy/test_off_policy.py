@@ -19,6 +19,7 @@ from econrl.solvers.common import training
 from econrl.solvers.common.optimiser import Adam
 from econrl.solvers.common.task import Task
 from econrl.solvers.common.tracker import Tracker
+from econrl.solvers.off_policy import ddpg
 from econrl.solvers.off_policy import learner as off_policy
 from econrl.solvers.off_policy.twin_critics import Twins
 from learners import CPU
@@ -98,12 +99,12 @@ def test_the_target_takes_the_smaller_value_at_each_state(quick, kind):
     learner = learner_of(kind(**SMALL))
     s = learner.mdp.sample_box(200, learner.generator)
     state = learner.generator.get_state()
-    both = learner.value(s)
+    both = learner.next_value(s)
     alone = []
     for Q in learner.targets.both:
         kept, learner.targets = learner.targets, Twins(Q, Q).on(learner.mdp)
         learner.generator.set_state(state)
-        alone.append(learner.value(s))
+        alone.append(learner.next_value(s))
         learner.targets = kept
     assert (alone[0] != alone[1]).all()
     torch.testing.assert_close(both, torch.minimum(*alone), rtol=1e-6, atol=1e-6)  # float32
@@ -125,10 +126,10 @@ def test_a_life_that_ends_gets_its_terminal_value_and_one_that_does_not_bootstra
         type("Bequest", (LifeCycle,), {"terminal": lambda self, s: 100 * s.m, "beta": 0.9, "gamma": 1.0})
     )(horizon=4, retirement=0, gamma=1.0, beta=0.9)
     learner = learner_of(kind(expected=expected, **SMALL), bequest)
-    batch = learner.replay.read(torch.arange(len(learner.replay)))
+    batch = learner.experience.replay.read(torch.arange(len(learner.experience.replay)))
     last = batch.s_next[:, 1] == 4
     assert 0 < last.sum() < len(last)
-    target = off_policy.expected_target if expected else off_policy.sampled_target
+    target = ddpg.expected_target if expected else ddpg.sampled_target
     y = target(learner.mdp, lambda s: torch.where(s[..., 1] >= 4, torch.nan, -7.0), batch)
     torch.testing.assert_close(y[~last], (batch.r - 0.9 * 7)[~last])
     if not expected:
@@ -194,7 +195,7 @@ def test_a_path_of_several_steps_reaches_what_the_model_reaches(quick, method):
     learner = learner_of(method, model)
     for _ in range(6):
         learner.advance()
-    paths, mdp, replay = 16, learner.mdp, learner.replay
+    paths, mdp, replay = 16, learner.mdp, learner.experience.replay
     n = len(replay) - 2 * paths  # these have two more steps behind them
     batch = replay.read(torch.arange(n))
     s, total, factor = batch.s, torch.zeros(n), torch.ones(n)
@@ -215,9 +216,9 @@ def test_paths_that_begin_anew_are_marked(quick):
     learner = learner_of(TD3(n_step=3, episode=2, **SMALL))
     for _ in range(10):
         learner.advance()
-    n = len(learner.replay) - 16
-    goes_on, s_next = learner.replay.goes_on[:n], learner.replay.s_next[:n]
-    follows = (learner.replay.s[16 : 16 + n] == s_next).all(dim=-1)
+    n = len(learner.experience.replay) - 16
+    goes_on, s_next = learner.experience.replay.goes_on[:n], learner.experience.replay.s_next[:n]
+    follows = (learner.experience.replay.s[16 : 16 + n] == s_next).all(dim=-1)
     assert torch.equal(goes_on, follows)
     assert 0.4 < goes_on.float().mean() < 0.6  # every second one, of episodes of two periods
 
@@ -234,22 +235,22 @@ def test_several_steps_do_not_go_with_expectations(settings):
 @pytest.mark.parametrize("method", [DDPG(rung=0, prioritised=0.6, **SMALL), TD3(prioritised=0.6, **SMALL)])
 def test_the_replay_hears_of_the_critics_errors(quick, method):
     learner = learner_of(method)
-    n = len(learner.replay)
-    assert (learner.replay.priority[:n] == 1).all()
+    n = len(learner.experience.replay)
+    assert (learner.experience.replay.priority[:n] == 1).all()
     learner.update(1.0)
-    drawn = learner.replay.priority[:n] != 1
+    drawn = learner.experience.replay.priority[:n] != 1
     assert drawn.any()
-    batch = learner.replay.read(drawn.nonzero().flatten())
+    batch = learner.experience.replay.read(drawn.nonzero().flatten())
     assert batch.s.shape[1] == 2
     for _ in range(30):
         learner.update(1.0)
-    assert not (learner.replay.priority[:n] == 1).any()
+    assert not (learner.experience.replay.priority[:n] == 1).any()
 
 
 def test_priorities_and_uniform_draws_are_told_apart(quick):
     """With omega so small that all priorities are alike, the run is another one only by its draws."""
-    assert type(learner_of(TD3(**SMALL)).replay).__name__ == "Replay"
-    assert type(learner_of(TD3(prioritised=1e-9, **SMALL)).replay).__name__ == "PrioritisedReplay"
+    assert type(learner_of(TD3(**SMALL)).experience.replay).__name__ == "Replay"
+    assert type(learner_of(TD3(prioritised=1e-9, **SMALL)).experience.replay).__name__ == "PrioritisedReplay"
     with pytest.raises(MethodError, match="`prioritised` must be 0 on rungs 2 and 3"):
         DDPG(prioritised=0.6)
 
@@ -322,7 +323,7 @@ def test_a_plan_takes_its_steps_back(quick, kind):
     for x in (learner, fresh):
         x.advance()
         x.update(1.0)
-    for a, b in zip(learner.networks(), fresh.networks(), strict=True):
+    for a, b in zip(learner.networks, fresh.networks, strict=True):
         assert same(a.state_dict().values(), b.state_dict().values())
 
 

@@ -129,8 +129,8 @@ def test_the_entropy_aimed_at_is_that_of_the_noise_around_the_start():
 
 def test_it_explores_with_the_policys_own_noise():
     learner = learner_of(SAC(noise=0.4, **{**SMALL, "batch": 3200}), BufferStock())
-    n = len(learner.replay)
-    s, u = learner.replay.s[:n], learner.replay.u[:n]
+    n = len(learner.experience.replay)
+    s, u = learner.experience.replay.s[:n], learner.experience.replay.u[:n]
     pi = learner.actor.distribution(s)
     z = ((u - pi.mean) / pi.log_std.exp()).detach()
     assert abs(float(z.mean())) < 4 / np.sqrt(n)  # four standard errors
@@ -221,4 +221,4 @@ def test_it_does_not_run_away_on_growth(seed):
         learner.advance()
         learner.update(1 - step / 16000)
     with torch.no_grad():
-        assert learner.actor.distribution(learner.s).mean.abs().max() < 5
+        assert learner.actor.distribution(learner.experience.environments.s).mean.abs().max() < 5
