@@ -10,6 +10,7 @@ import torch
 import econrl
 import learners
 from econrl import DDPG, SAC, TD3, Action, Budget, MarkovChain, MethodError, Model, Normal, State
+from econrl.accuracy.held_out import HeldOut
 from econrl.approximation.constant_shares import Start
 from econrl.approximation.networks import ActionValueNetwork
 from econrl.approximation.units import Units
@@ -319,7 +320,7 @@ def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(quick, mode
 def test_a_plan_takes_its_steps_back(quick, kind):
     learner, fresh = (learner_of(kind(prioritised=0.6, **SMALL)) for _ in range(2))
     task = Task(BrockMirman(), CPU, time_limit=1000.0)
-    learner.method.plan(task, Tracker(task, econrl.accuracy.HeldOut(task.model)), learner)
+    learner.method.plan(task, Tracker(task, HeldOut(task.model)), learner)
     for x in (learner, fresh):
         x.advance()
         x.update(1.0)
