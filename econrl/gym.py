@@ -139,9 +139,9 @@ class Batch:
 class Environment(gymnasium.Env):
     """A model as an environment of one state.
 
-    Observations and actions are those of `econrl.agents.Normalised`, rewards are raw, in units of the model. `info`
-    holds "discount", beta(s, a, e), and "state" and "action" in units of the model. Settings, episodes and errors:
-    `Batch`. An agent's discount factor is `model.beta`; a model with a `discount` of its own needs "discount".
+    Observations and actions are those of `adapters.normalised.Normalised`, rewards are raw, in units of the model.
+    `info` holds "discount", beta(s, a, e), and "state" and "action" in units of the model. Settings, episodes and
+    errors: `Batch`. An agent's discount factor is `model.beta`; a model with a `discount` of its own needs "discount".
     """
 
     metadata: dict[str, Any] = {"render_modes": []}

@@ -12,7 +12,7 @@ from econrl.problem.mdp import MDP
 from econrl.problem.simulate import discounted, ergodic_states, go_on, move
 from econrl.problem.state_function import Function
 
-PATHS, BURN_IN = 300, 100
+PATHS, BURN_IN = 300, 100  # of the simulations: a test at 5 per cent has a standard error of 1.3 per cent
 LONGEST, FORGOTTEN = 2000, 1e-4  # periods of a simulated life, and the discount factor at which it is over
 ROUNDING = 1e-12  # a realised residual that is smaller is zero
 TEST_PERIODS, MOST_INSTRUMENTS, LEVEL = 500, 4, 0.95

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from econrl import DDPG, Action, Model, Normal, State, load, solve
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.approximation.exchangeable_network import PooledNetwork
 from econrl.approximation.networks import ActionValueNetwork, Actor, ValueNetwork
 from econrl.checks import check
@@ -209,7 +209,7 @@ def test_an_actor_begins_where_it_is_told():
 
 
 def test_the_search_for_a_start_treats_members_alike():
-    start = find_start(MDP(IRBC(n=3)), torch.Generator().manual_seed(0))
+    start = best_constant_shares(MDP(IRBC(n=3)), torch.Generator().manual_seed(0))
     assert start.u.unique().numel() == 1
 
 

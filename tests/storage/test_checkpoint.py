@@ -10,7 +10,7 @@ from econrl import DDPG, SaveError
 from econrl.models import BrockMirman, LifeCycle
 from econrl.solvers.common import training
 from econrl.solvers.common.tracker import Tracker
-from econrl.solvers.off_policy.learner import Learner
+from econrl.solvers.off_policy.learner import OffPolicyLearner
 from econrl.storage.checkpoint import Checkpoint, read
 
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "start_steps": 5, "start_states": 64}
@@ -64,8 +64,8 @@ def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(model, rung
     assert len(read(file)[1]["log"]) == 16
     periods = []
     with monkeypatch.context() as patch:
-        advance = Learner.advance
-        patch.setattr(Learner, "advance", lambda self: periods.append(1) or advance(self))
+        advance = OffPolicyLearner.advance
+        patch.setattr(OffPolicyLearner, "advance", lambda self: periods.append(1) or advance(self))
         resumed = solve(model, method, steps=STEPS, checkpoint=file)
     assert len(periods) == STEPS - 32  # it did not begin anew
     assert_same(whole, resumed)

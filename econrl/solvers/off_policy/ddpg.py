@@ -1,6 +1,6 @@
-"""Deep deterministic policy gradient, whole: its targets, losses and step, from top to bottom.
+"""Deep deterministic policy gradient, from top to bottom: target, losses, how targets follow, and one step.
 
-Knowing the model adds to it, by rungs of a ladder that are settings of this one solver:
+How much of the model it uses is a setting, the rung of a ladder:
 
     rung          critic's target                                    actor's gradient
     0 sampled     r + beta Q'(s', pi'(s')), one s' from replay       through Q(s, a)
@@ -31,10 +31,10 @@ from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.actor import LARGEST_U, actor_near, noisy_actions
 from econrl.solvers.off_policy.ddpg_model import ModelLearner
-from econrl.solvers.off_policy.learner import Critic, Experience, Learner, OffPolicy, annealed
+from econrl.solvers.off_policy.learner import Critic, Experience, OffPolicy, OffPolicyLearner, annealed
 from econrl.solvers.off_policy.replay import Transitions
 
-# The target, which carries no gradient
+# The target: a number, through which no gradient flows
 
 
 def target(mdp: MDP, Q_target: ActionValueNetwork, actor_target: Actor, batch: Transitions, expected: bool) -> Tensor:
@@ -64,8 +64,8 @@ def expected_target(mdp: MDP, next_value: Function, batch: Transitions) -> Tenso
     return lookahead(mdp, next_value, batch.s, mdp.act(batch.s, batch.u))
 
 
-# The critic and the actor. An optimiser differentiates its loss by the parameters of its own network alone: the actor's
-# loss runs through Q, and moves only pi.
+# The losses. An optimiser differentiates by the parameters of its own network alone (`Adam.descend`): the actor's loss
+# runs through Q, but moves only pi.
 
 
 def td_error(Q: Critic, s: Tensor, u: Tensor, y: Tensor) -> Tensor:
@@ -88,7 +88,21 @@ def actor_loss(Q: ActionValueNetwork, actor: Actor, s: Tensor) -> Tensor:
     return beyond.square().sum(dim=-1).mean() - Q.raw(s, u).mean()
 
 
-class DDPGLearner(Learner):
+# How targets follow
+
+
+def follow_targets(
+    Q_target: ActionValueNetwork, Q: ActionValueNetwork, actor_target: Actor, actor: Actor, tau: float
+) -> None:
+    """theta' <- (1 - tau) theta' + tau theta, for critic and actor (Polyak averaging)."""
+    follow(Q_target.body, Q.body, tau)
+    follow(actor_target.body, actor.body, tau)
+
+
+# One step
+
+
+class DDPGLearner(OffPolicyLearner):
     """The state of a run on rungs 0 and 1: an actor pi, a critic Q, and a target network of each."""
 
     def __init__(self, method: DDPG, mdp: MDP, task: Task):
@@ -116,14 +130,10 @@ class DDPGLearner(Learner):
         self.actor_optimiser.descend(actor_loss(self.critic, self.actor, batch.s), self.actor_lr * rate)
         self.updates += 1
         if self.updates % self.method.target_every == 0:
-            self.follow_targets(annealed(self.tau, rate))
+            tau = annealed(self.tau, rate)
+            follow_targets(self.critic_target, self.critic, self.actor_target, self.actor, tau)
         self.experience.replay.correct(at, delta)
         self.broken.watch(batch.s, batch.u, y)
-
-    def follow_targets(self, tau: float) -> None:
-        """theta' <- (1 - tau) theta' + tau theta, for critic and actor."""
-        follow(self.critic_target.body, self.critic.body, tau)
-        follow(self.actor_target.body, self.actor.body, tau)
 
     def answer(self) -> tuple[StateFunction, StateFunction]:
         """pi', and Q'(s, pi'(s))."""

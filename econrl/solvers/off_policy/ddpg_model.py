@@ -24,7 +24,7 @@ from econrl.problem.state_function import Function, StateFunction
 from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.actor import LARGEST_U, actor_near, noisy_actions
-from econrl.solvers.off_policy.learner import Experience, Learner, annealed
+from econrl.solvers.off_policy.learner import Experience, OffPolicyLearner, annealed
 
 SMALLEST_UNIT = 1e-30  # instead of dividing by zero, where an action has no effect
 STEEPEST = 10.0  # a gain of ten times marginal utility says "more", and nothing else
@@ -122,7 +122,7 @@ def value_loss(V: ValueNetwork, s: Tensor, y: Tensor, y_s: Tensor, reach: Tensor
     return (((v - y) / size).square() + weight * slopes.square().sum(dim=-1)).mean()
 
 
-class ModelLearner(Learner):
+class ModelLearner(OffPolicyLearner):
     """The state of a run on rungs 2 and 3 of `method`, a DDPG."""
 
     def __init__(self, method: Any, mdp: MDP, task: Task):

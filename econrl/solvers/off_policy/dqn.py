@@ -20,7 +20,7 @@ from econrl.solvers.common.method import require
 from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.ddpg import expected_target, sampled_target, td_error
-from econrl.solvers.off_policy.learner import Experience, Learner, OffPolicy, annealed
+from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed
 
 
 def highest_value(Q_target: MenuValue, s: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class DQN(OffPolicy):
         return DQNLearner(self, mdp, task)
 
 
-class DQNLearner(Learner):
+class DQNLearner(OffPolicyLearner):
     """The state of a run: a network, its target, and the greedy policy of each."""
 
     def __init__(self, method: DQN, mdp: MDP, task: Task):

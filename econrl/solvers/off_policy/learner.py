@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.approximation.units import Units
 from econrl.errors import MethodError
 from econrl.problem.diagnose import Broken
@@ -94,7 +94,7 @@ class OffPolicy(Trained):
 
 
 class Experience:
-    """Environments in which a policy explores, and the replay of what they showed: holds a batch from the beginning.
+    """Environments in which a policy explores, and the replay of what they showed, which holds a batch from the start.
 
     `explore(s)` gives the actions to try at states s (B, S), by their u (B, A).
     """
@@ -137,9 +137,9 @@ class Experience:
         self.generator.set_state(state["generator"])
 
 
-class Learner:
-    """The state of a run. A subclass makes its networks, its optimisers and, with a policy that explores, its
-    experience; its `update` makes one gradient step."""
+class OffPolicyLearner:
+    """The state of a run. A subclass makes the networks, their optimisers and, with a policy that explores, the
+    experience; it defines `update` and `answer`."""
 
     networks: tuple[nn.Module, ...]
     optimisers: tuple[Adam, ...]
@@ -149,7 +149,7 @@ class Learner:
         self.mdp = mdp
         self.generator = task.generator(mdp.device)
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
-        self.start = find_start(mdp, self.generator)
+        self.start = best_constant_shares(mdp, self.generator)
         self.broken = Broken(mdp, batch)
         self.updates = 0
 

@@ -28,7 +28,7 @@ from econrl.solvers.common.method import require
 from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.ddpg import critic_loss, expected_target, sampled_target, td_error
-from econrl.solvers.off_policy.learner import Experience, Learner, OffPolicy, annealed
+from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed
 from econrl.solvers.off_policy.twin_critics import Twins, twins
 
 
@@ -123,7 +123,7 @@ class Temperature(nn.Module):
         return self.x.exp()
 
 
-class SACLearner(Learner):
+class SACLearner(OffPolicyLearner):
     """The state of a run: a stochastic actor, two critics and their targets, and the temperature."""
 
     def __init__(self, method: SAC, mdp: MDP, task: Task):

@@ -23,7 +23,7 @@ from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.actor import actor_near, noisy_actions
 from econrl.solvers.off_policy.ddpg import actor_loss, critic_loss, expected_target, sampled_target, td_error
-from econrl.solvers.off_policy.learner import Experience, Learner, OffPolicy, annealed
+from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed
 from econrl.solvers.off_policy.twin_critics import Twins, twins
 
 
@@ -79,7 +79,7 @@ class TD3(OffPolicy):
         return TD3Learner(self, mdp, task)
 
 
-class TD3Learner(Learner):
+class TD3Learner(OffPolicyLearner):
     """The state of a run: an actor, two critics and their targets."""
 
     def __init__(self, method: TD3, mdp: MDP, task: Task):

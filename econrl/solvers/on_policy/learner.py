@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.approximation.networks import ValueNetwork
 from econrl.approximation.stochastic_policy import StochasticPolicy
 from econrl.problem.bellman import continuation
@@ -115,8 +115,8 @@ class OnPolicy(Trained):
         require(self, "lam", 0 <= self.lam <= 1, "between 0 and 1")
         require(self, "entropy", self.entropy is None or self.entropy >= 0, "at least 0")
 
-    def learner(self, mdp: MDP, task: Task) -> Learner:
-        return Learner(self, mdp, task)
+    def learner(self, mdp: MDP, task: Task) -> OnPolicyLearner:
+        return OnPolicyLearner(self, mdp, task)
 
     def collect(self, environments: Environments, policy: StochasticPolicy) -> Rollout:
         """The rollout that an update learns from."""
@@ -126,7 +126,7 @@ class OnPolicy(Trained):
         """How much better each action was than the policy's average at its state, (T, n), given V(s) and V(s')."""
         return gae(temporal_differences(rollout, v, v_next), rollout.beta, rollout.cut, self.lam)
 
-    def improve(self, learner: Learner, batch: Batch, rate: float) -> None:
+    def improve(self, learner: OnPolicyLearner, batch: Batch, rate: float) -> None:
         """Move the policy, at a share `rate` of the learning rate: one step up the policy gradient."""
         loss = policy_gradient_loss(learner.policy, batch, self.bonus(learner.mdp, rate))
         learner.policy_optimiser.descend(loss, self.policy_lr * rate)
@@ -140,14 +140,14 @@ class OnPolicy(Trained):
         return {}
 
 
-class Learner:
+class OnPolicyLearner:
     """The state of a run: policy, critic, environments, optimisers and random numbers."""
 
     def __init__(self, method: OnPolicy, mdp: MDP, task: Task):
         self.method, self.mdp = method, mdp
         self.generator = task.generator(mdp.device)
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
-        self.start = find_start(mdp, self.generator)
+        self.start = best_constant_shares(mdp, self.generator)
         self.policy = StochasticPolicy(mdp, method.hidden).to(mdp.device, mdp.dtype)
         self.policy.start_at(self.start.u, method.std)
         self.policy_optimiser = Adam(self.policy)

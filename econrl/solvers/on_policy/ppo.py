@@ -12,7 +12,7 @@ from econrl.approximation.stochastic_policy import StochasticPolicy
 from econrl.errors import MethodError
 from econrl.problem.mdp import MDP
 from econrl.solvers.common.method import require
-from econrl.solvers.on_policy.learner import Batch, Learner, OnPolicy
+from econrl.solvers.on_policy.learner import Batch, OnPolicy, OnPolicyLearner
 
 
 def clipped_loss(policy: StochasticPolicy, batch: Batch, clip: float, entropy: float) -> Tensor:
@@ -76,7 +76,7 @@ class PPO(OnPolicy):
         for name in ("clip", "target_kl"):
             require(self, name, getattr(self, name) > 0, "positive")
 
-    def improve(self, learner: Learner, batch: Batch, rate: float) -> None:
+    def improve(self, learner: OnPolicyLearner, batch: Batch, rate: float) -> None:
         policy = learner.policy
         old, entropy = policy.on(learner.mdp), self.bonus(learner.mdp, rate)
         for _ in range(self.epochs):

@@ -15,7 +15,7 @@ import learners
 from econrl import DDPG, Action, MethodError, Model, Normal, SolveError, State
 from econrl.accuracy.error_table import samples
 from econrl.accuracy.held_out import HeldOut
-from econrl.approximation.constant_shares import Start, find_start
+from econrl.approximation.constant_shares import ConstantShares, best_constant_shares
 from econrl.approximation.units import Units
 from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic
 from econrl.problem.mdp import MDP
@@ -38,7 +38,9 @@ pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
 def quick(monkeypatch):
     """Begin at an arbitrary constant: for tests of single steps, not of what they lead to."""
     units = Units(center=-10.0, scale=2.0)
-    monkeypatch.setattr(off_policy, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
+    monkeypatch.setattr(
+        off_policy, "best_constant_shares", lambda mdp, generator: ConstantShares(torch.zeros(mdp.A).to(mdp.low), units)
+    )
     monkeypatch.setattr(training, "MEASURE_EVERY", 1)
 
 
@@ -544,10 +546,10 @@ def start_at(monkeypatch, u):
     """The usual start, but at other constant shares."""
 
     def start(mdp, generator):
-        found = find_start(mdp, generator)
+        found = best_constant_shares(mdp, generator)
         return dataclasses.replace(found, u=torch.full_like(found.u, u))
 
-    monkeypatch.setattr(off_policy, "find_start", start)
+    monkeypatch.setattr(off_policy, "best_constant_shares", start)
 
 
 SLOW_AND_SURE = {"hidden": (32, 32), "batch": 128, "actor_lr": 1e-3, "critic_lr": 5e-3, "tau": 0.1}

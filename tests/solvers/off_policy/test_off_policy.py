@@ -11,7 +11,7 @@ import econrl
 import learners
 from econrl import DDPG, SAC, TD3, Action, Budget, MarkovChain, MethodError, Model, Normal, State
 from econrl.accuracy.held_out import HeldOut
-from econrl.approximation.constant_shares import Start
+from econrl.approximation.constant_shares import ConstantShares
 from econrl.approximation.networks import ActionValueNetwork
 from econrl.approximation.units import Units
 from econrl.models import IRBC, BrockMirman, LifeCycle
@@ -36,7 +36,9 @@ pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
 def quick(monkeypatch):
     """Begin at an arbitrary constant, for tests of single steps."""
     units = Units(center=-10.0, scale=2.0)
-    monkeypatch.setattr(off_policy, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
+    monkeypatch.setattr(
+        off_policy, "best_constant_shares", lambda mdp, generator: ConstantShares(torch.zeros(mdp.A).to(mdp.low), units)
+    )
     monkeypatch.setattr(training, "MEASURE_EVERY", 1)
     monkeypatch.setattr(training, "LIGHTER", 1)
 
