@@ -20,6 +20,8 @@ from econrl.approximation.units import Units
 from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
+from econrl.problem.simulate import lifetime_reward
+from econrl.solvers import Pathwise
 from econrl.solvers.common import training
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy import ddpg, ddpg_model
@@ -99,6 +101,40 @@ def test_the_sampled_target_is_reward_plus_discounted_value_of_the_next_state():
     assert y.shape == (3,)
     torch.testing.assert_close(y, expected.detach())  # float32
     assert not y.requires_grad
+
+
+@pytest.mark.parametrize("expected", [False, True], ids=["rung 0", "rung 1"])
+def test_the_target_asks_the_target_critic_about_the_target_actors_action(quick, expected):
+    """y = r + beta Q'(s', pi'(s')): it moves with Q' and pi', and not with Q and pi."""
+    learner = learner_of(rung=int(expected))
+    batch, _, _ = learner.experience.draw(1.0)
+    mdp, networks = learner.mdp, (learner.critic_target, learner.actor_target)
+
+    def y():
+        return ddpg.target(mdp, *networks, batch, expected)
+
+    def by_hand(s_next):
+        u = learner.actor_target.body(learner.actor_target.features(s_next))
+        return learner.critic_target.of(s_next, u)
+
+    before = y()
+    if expected:
+        a = mdp.act(batch.s, batch.u)
+        s_next = mdp.transition(batch.s.unsqueeze(1), a.unsqueeze(1), mdp.nodes)
+        future = (mdp.weights(batch.s) * by_hand(s_next)).sum(dim=-1)
+    else:
+        future = by_hand(batch.s_next)
+    torch.testing.assert_close(before, batch.r + batch.beta * future)  # float32
+    assert not before.requires_grad
+    with torch.no_grad():
+        for body in (learner.actor.body, learner.critic.body):
+            body[-1].bias.add_(1.0)
+    assert torch.equal(y(), before)
+    for body in (learner.actor_target.body, learner.critic_target.body):
+        with torch.no_grad():
+            body[-1].bias.add_(1.0)
+        assert not torch.equal(y(), before)
+        before = y()
 
 
 def test_the_expected_target_is_the_mean_of_sampled_ones():
@@ -512,6 +548,24 @@ def test_an_unknown_rung_is_refused():
         DDPG(rung=4)
 
 
+@pytest.mark.parametrize("rung", [0, 1, 2])
+def test_pathwise_is_a_rollout_and_nothing_else(rung):
+    assert Pathwise().rung == 3
+    with pytest.raises(MethodError, match=f"pathwise: `rung` must be 3, .*`ddpg`, got {rung}"):
+        Pathwise(rung=rung)
+
+
+def test_the_first_fit_is_as_long_as_its_settings_say(quick):
+    """Without a step the value is that of an untrained network; with some it is closer to what the start earns."""
+    errors = []
+    for start_steps in (0, 100):
+        learner = learner_of(start_steps=start_steps, start_states=256)
+        s = learner.mdp.sample_box(200, torch.Generator().manual_seed(9))
+        earned = lifetime_reward(learner.mdp, learner.start.u[None], s, torch.Generator().manual_seed(9))[0]
+        errors.append(float((learner.critic(s) - earned).detach().abs().mean()))
+    assert errors[1] < 0.5 * errors[0]
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -522,6 +576,9 @@ def test_an_unknown_rung_is_refused():
         {"tau": 1.5},
         {"noise": -1.0},
         {"environments": 0},
+        {"eta": 1.5},
+        {"start_states": 0},
+        {"start_steps": -1},
         {"batch": 64, "capacity": 50},  # the buffer would be filled until it holds a batch, forever
     ],
     ids=lambda s: "-".join(s),

@@ -250,6 +250,16 @@ def test_the_replay_hears_of_the_critics_errors(quick, method):
     assert not (learner.experience.replay.priority[:n] == 1).any()
 
 
+@pytest.mark.parametrize(("rate", "exponent"), [(1.0, 0.3), (0.5, 0.65), (0.0, 1.0)])
+def test_the_weights_of_prioritised_draws_go_from_eta_to_one(quick, rate, exponent):
+    experience = learner_of(TD3(prioritised=1.0, eta=0.3, **SMALL)).experience
+    n = len(experience.replay)
+    experience.replay.correct(torch.arange(n), torch.linspace(1.0, 2.0, n))
+    _, at, weights = experience.draw(rate)
+    p = experience.replay.priority[at]
+    torch.testing.assert_close(weights, ((p / p.min()) ** -exponent).float())
+
+
 def test_priorities_and_uniform_draws_are_told_apart(quick):
     """With omega so small that all priorities are alike, the run is another one only by its draws."""
     assert type(learner_of(TD3(**SMALL)).experience.replay).__name__ == "Replay"

@@ -536,6 +536,9 @@ def test_a_run_goes_on_from_its_state_as_if_it_had_not_stopped(method):
 @pytest.mark.parametrize("name", ["reinforce", "actor_critic", "a2c", "trpo", "ppo"])
 def test_settings_that_cannot_be_are_refused(name):
     method = METHODS[name]
+    for setting in ({"start_states": 0}, {"start_batch": 0}, {"start_steps": -1}, {"warm_up": -1}):
+        with pytest.raises(MethodError, match=f"{name}: `{next(iter(setting))}`"):
+            method(**setting)
     for setting in ({"periods": 0}, {"std": 0.0}, {"lam": 1.5}, {"entropy": -1.0}, {"policy_lr": 0.0}, {"hidden": ()}):
         with pytest.raises(MethodError, match=f"{name}: `{next(iter(setting))}`"):
             method(**setting)
