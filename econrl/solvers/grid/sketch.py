@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.errors import SolveError
 from econrl.optimality.bounded_forms import BOTH, FREE, LOW, Forms, forms_of, two_bounds
 from econrl.optimality.euler import euler_residuals
@@ -130,7 +130,7 @@ def first_policy(mdp: MDP, task: Task) -> StateFunction:
         with contextlib.suppress(SolveError):  # no interior steady state
             return expansion(mdp, task.generator(mdp.device))[0]
     constant = LinearPolicy(mdp)
-    constant.u_star.copy_(find_start(mdp, task.generator(mdp.device)).u)
+    constant.u_star.copy_(best_constant_shares(mdp, task.generator(mdp.device)).u)
     return constant
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.errors import SolveError
 from econrl.optimality.complementarity import near_bounds
 from econrl.problem.mdp import MDP
@@ -55,7 +55,7 @@ def find_steady_state(mdp: MDP, generator: torch.Generator, near: SteadyState | 
 
     reach = torch.where(mdp.high > mdp.low, (mdp.high - mdp.low) / 2, 1.0)
     middle, e = (mdp.low + mdp.high) / 2, mean_shock(mdp)
-    u_start = find_start(mdp, generator).u if near is None else near.u
+    u_start = best_constant_shares(mdp, generator).u if near is None else near.u
     unit = torch.func.grad(lambda a: mdp.reward(middle, a))(mdp.act(middle, u_start)).abs()
     unit = unit.clamp(min=1e-3 * unit.amax()).clamp(min=1e-12)  # of marginal rewards
 
