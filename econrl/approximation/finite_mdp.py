@@ -151,7 +151,7 @@ class TableFunction(StateFunction):
 
     entries: Tensor
 
-    def __init__(self, mdp: MDP, outputs: int, **description: Any):
+    def __init__(self, mdp: MDP, outputs: int, **description: Any) -> None:
         super().__init__(mdp)
         self.description = description
         self.grid = TensorGrid(**description, device=mdp.device, dtype=mdp.dtype)
@@ -175,7 +175,7 @@ class TableFunction(StateFunction):
 class TableValue(TableFunction):
     """A value function: s (..., S) to V (...)."""
 
-    def __init__(self, mdp: MDP, **description: Any):
+    def __init__(self, mdp: MDP, **description: Any) -> None:
         super().__init__(mdp, 1, **description)
 
     def forward(self, s: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def sketch(method: Iterated, mdp: MDP, task: Task, description: dict[str, Any]) 
     smooth = all(form == FREE for form in forms.forms)
     if smooth or forms.prices:
         tolerance = method.quadrature if smooth else max(method.quadrature, KINKED)
-        mdp = coarsest(task, mdp, structure, policy, some, method.nodes, tolerance)
+        mdp = coarsest(task.model, mdp, structure, policy, some, method.nodes, tolerance)
     return Sketch(policy.on(mdp), forms, mdp)
 
 

@@ -166,7 +166,7 @@ class Polish:
         self.priced = matter(self.structure)
         if (smooth or self.priced) and self.structure.exists:
             tolerance = max(method.quadrature, KINKED) if self.priced else method.quadrature
-            self.mdp = coarsest(task, mdp, self.structure, policy, s[:500], method.nodes, tolerance)
+            self.mdp = coarsest(task.model, mdp, self.structure, policy, s[:500], method.nodes, tolerance)
         if self.priced:
             one = "each period of a life cycle has multipliers of its own"
             if reason := one if mdp.horizon is not None else cannot_price(mdp, s, policy(s)):
