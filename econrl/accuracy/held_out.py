@@ -64,6 +64,7 @@ class HeldOut:
         self.tolerated = 1.5 * self.simulate(policy.on(self.mdp))[1]
 
     def simulate(self, policy: Function) -> tuple[Tensor, float]:
+        """States (N, S) of the policy's own simulation, and the share of periods in which a path began anew."""
         return own_states(self.mdp, policy, 3 * self.points // 4, 125, 60, self._generator())
 
 

@@ -46,10 +46,12 @@ class Table:
 
     @cached_property
     def allowed(self) -> Tensor:
+        """Where an action may be taken, (N, D)."""
         return self.R.isfinite()
 
     @cached_property
     def cumulative(self) -> Tensor:
+        """The distribution function (N, D, K) of the next state, in the order of `to`."""
         return self.P.cumsum(dim=-1)
 
     @cached_property

@@ -50,6 +50,7 @@ class Progress:
             self.console.print(line)
 
     def say(self, text: str) -> None:
+        """Print a line, if anything is shown."""
         if self.shown and text:
             self.console.print(text)
 

@@ -113,6 +113,7 @@ class ScaledFamily(Family):
     units: RewardUnits
 
     def theta(self, s: Any) -> Tensor:
+        """The parameters (..., P) in the states s, in the order of `over`."""
         return torch.stack([getattr(s, name) for name in self.over], dim=-1)
 
     def reward(self, s: Any, a: Any) -> Tensor:
