@@ -141,6 +141,7 @@ def identity(model: Model, method: Method, task: Task) -> dict[str, Any]:
         "fingerprint": hashlib.sha256(json.dumps(fingerprint(MDP(model))).encode()).hexdigest(),
         "method": method.name,
         "settings": dataclasses.asdict(method),  # type: ignore[call-overload]
+        "warm_start": None if task.warm_start is None else digest(task.warm_start),
         "seed": task.seed,
         "steps": task.steps,
         "time_limit": task.time_limit,
@@ -148,6 +149,16 @@ def identity(model: Model, method: Method, task: Task) -> dict[str, Any]:
         "device": str(task.device),
         "torch": torch.__version__,
     }
+
+
+def digest(functions: Sequence[StateFunction]) -> str:
+    """What a policy and a value are, in 64 letters."""
+    found = hashlib.sha256()
+    for function in functions:
+        found.update(json.dumps([type(function).__name__, function.describe()]).encode())
+        for name, tensor in function.state_dict().items():
+            found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def compare(

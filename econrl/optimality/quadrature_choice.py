@@ -11,26 +11,23 @@ from econrl.problem.chunks import in_chunks
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import FINER, Quadrature
 from econrl.problem.state_function import Function
-from econrl.spec.model import Model
 
 NODES = (2, 3, 5, 7)  # tried in this order
 KINKED = 1e-5  # change of the residuals accepted for fewer nodes where multipliers matter
 
 
 @torch.no_grad()
-def coarsest(
-    model: Model, mdp: MDP, structure: Structure, policy: Function, s: Tensor, most: int, tolerance: float
-) -> MDP:
-    """`model` with as few quadrature nodes, at most `most` a shock, as change the residuals at s by at most
+def coarsest(mdp: MDP, structure: Structure, policy: Function, s: Tensor, most: int, tolerance: float) -> MDP:
+    """The model with as few quadrature nodes, at most `most` a shock, as change the residuals at s by at most
     `tolerance` in the mean."""
 
     def residuals(mdp: MDP) -> Tensor:
         return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s)
 
-    finest = MDP(model, mdp.device, mdp.dtype, FINER)
+    finest = MDP(mdp.model, mdp.device, mdp.dtype, FINER)
     reference = residuals(finest)
     for nodes in NODES:
-        coarse = MDP(model, mdp.device, mdp.dtype, Quadrature(nodes=nodes))
+        coarse = MDP(mdp.model, mdp.device, mdp.dtype, Quadrature(nodes=nodes))
         if nodes >= most or len(coarse.nodes) >= len(finest.nodes):
             break
         if (residuals(coarse) - reference).abs().mean() <= tolerance:

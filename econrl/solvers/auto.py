@@ -10,12 +10,14 @@ from econrl.errors import SolveError
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.method import Method, require
-from econrl.solvers.common.task import Result, Task
+from econrl.solvers.common.task import Keeps, Result, Task
 from econrl.solvers.grid.egm import EGM
 from econrl.solvers.grid.vi import VI
 from econrl.solvers.off_policy.ddpg import DDPG
 from econrl.solvers.perturbation.perturbation import Perturbation
-from econrl.solvers.polish.newton import EXACT, START_SHARE, START_STEPS, Newton
+from econrl.solvers.polish.newton import Newton
+from econrl.solvers.polish.polish_run import EXACT, START_SHARE
+from econrl.storage.checkpoint import function_from, function_state
 
 GOOD_START = 0.01  # held-out error of a perturbation from which the polish can begin
 
@@ -48,38 +50,53 @@ class Auto(Method):
 
     def run(self, mdp: MDP, task: Task) -> Result:
         """Raises SolveError where no stage gave a policy."""
-        climb = Climb(task)
+        stages = Stages(task)
         if mdp.choices:
-            climb.stage(VI(), task.steps)
-            return climb.result()
+            stages.run(VI(), task.steps)
+            return stages.result()
         egm, perturbation, newton = EGM(), Perturbation(), Newton(hidden=self.hidden, nodes=self.nodes)
         if task.warm_start is None and egm.refuse(mdp) is None:
-            climb.stage(egm)
-            if climb.best is not None and climb.best.converged:
-                return climb.result()
+            stages.run(egm)
+            if stages.best is not None and stages.best.converged:
+                return stages.result()
         if task.warm_start is None:
-            climb.stage(perturbation)
-        if task.warm_start is None and climb.error > GOOD_START:
-            climb.stage(DDPG(), START_STEPS, START_SHARE)
-        improved = climb.stage(newton, task.steps)
-        if not improved and climb.by == perturbation.name and climb.error > EXACT:
-            climb.stage(DDPG(), START_STEPS, START_SHARE)
-            climb.stage(newton, task.steps)
-        return climb.result()
+            stages.run(perturbation)
+        if task.warm_start is None and stages.error > GOOD_START:
+            stages.run(DDPG(), newton.start_steps, START_SHARE)
+        improved = stages.run(newton, task.steps)
+        if not improved and stages.by == perturbation.name and stages.error > EXACT:
+            stages.run(DDPG(), newton.start_steps, START_SHARE)
+            stages.run(newton, task.steps)
+        return stages.result()
 
 
-class Climb:
-    """The stages so far: the best one, the log, and what is to be said."""
+class Stages:
+    """The stages so far: the best one, the log, and what is to be said. The driver runs each of them.
+
+    In the checkpoint are the stages that have ended, and the state of the one that has not; those that have ended are
+    not run again.
+    """
 
     def __init__(self, task: Task):
         self.task, self.error, self.by = task, float("inf"), ""
         self.best: Result | None = None
-        self.log: list[dict] = []
+        self.log: list[dict[str, Any]] = []
         self.messages: list[str] = []
         self.steps, self.over = 0, False
+        self.checkpoint = None if task.checkpoint is None else StageCheckpoint(task.checkpoint)
 
-    def stage(self, method: Method, steps: int | None = None, share: float = 1.0) -> bool:
+    def run(self, method: Method, steps: int | None = None, share: float = 1.0) -> bool:
         """Run one method from the best so far, for at most a share of the time left; whether it was an improvement."""
+        kept = None if self.checkpoint is None else self.checkpoint.next_stage()
+        if kept is not None:
+            return self.recall(kept)
+        improved = self.stage(method, steps, share)
+        if self.checkpoint is not None:
+            self.checkpoint.end_stage(self.describe(improved), self.task.elapsed())
+        return improved
+
+    def stage(self, method: Method, steps: int | None, share: float) -> bool:
+        """The same where the checkpoint does not have the answer already."""
         task = self.task
         if self.over or (task.remaining() <= 0 and self.best is not None):
             return False
@@ -89,12 +106,16 @@ class Climb:
             self.messages.append(f"no {method.name}: {reason}")
             return False
         limit = None if task.time_limit is None else task.elapsed() + share * task.remaining()
+        if self.checkpoint is not None:
+            limit = self.checkpoint.begin_stage(limit)
         warm = task.warm_start if self.best is None else (self.best.policy, self.best.value)
 
         def report(row: dict[str, Any]) -> None:
             task.report({**row, "stage": method.name})
 
-        own = dataclasses.replace(task, steps=steps, time_limit=limit, warm_start=warm, report=report, checkpoint=None)
+        own = dataclasses.replace(
+            task, steps=steps, time_limit=limit, warm_start=warm, report=report, checkpoint=self.checkpoint
+        )
         try:
             result = method.run(mdp, own)
         except SolveError as failure:
@@ -106,6 +127,12 @@ class Climb:
             self.messages.append(f"interrupted at the beginning of {method.name}")
             self.over = True
             return False
+        finally:
+            task.started = own.started  # which counts what a resumed run had taken before
+        return self.compare(method, result)
+
+    def compare(self, method: Method, result: Result) -> bool:
+        """Keep the better of the best so far and this result; whether that is the new one."""
         self.log += [{**row, "stage": method.name} for row in result.log]
         if method.name in (Newton.name, VI.name):
             self.steps = result.steps  # those that `steps` asks for
@@ -119,8 +146,31 @@ class Climb:
             self.messages.append(f"{method.name} did not improve on {self.by or 'the warm start'}")
         if result.message:
             self.messages.append(result.message)
-        self.over = result.interrupted or (task.tol is not None and self.error <= task.tol)
+        self.over = result.interrupted or (self.task.tol is not None and self.error <= self.task.tol)
         return better
+
+    def describe(self, improved: bool) -> dict[str, Any]:
+        """Where the stages stand, as numbers and tensors."""
+        best = None
+        if self.best is not None:
+            functions = [function_state(function) for function in (self.best.policy, self.best.value)]
+            best = [*functions, self.best.converged]
+        named = {name: getattr(self, name) for name in ("error", "by", "log", "messages", "steps", "over")}
+        return {"improved": improved, "best": best, **named}
+
+    def recall(self, kept: dict[str, Any]) -> bool:
+        """Go on from what `describe` gave."""
+        for name in ("error", "by", "log", "messages", "steps", "over"):
+            setattr(self, name, kept[name])
+        self.best = None
+        if kept["best"] is not None:
+            *functions, converged = kept["best"]
+            mdp = MDP(self.task.model, self.task.device)
+            policy, value = (function_from(mdp, function) for function in functions)
+            self.best = Result(policy, value, [], 0, converged)
+        assert self.checkpoint is not None
+        self.task.resume_clock(self.checkpoint.seconds)
+        return bool(kept["improved"])
 
     def result(self) -> Result:
         """The best stage's policy and value."""
@@ -133,3 +183,39 @@ class Climb:
         return dataclasses.replace(
             self.best, log=self.log, steps=self.steps, converged=converged, message=message, planned_steps=None
         )
+
+
+class StageCheckpoint:
+    """The checkpoint of the whole run, as a stage sees it: it reads and writes the state of that stage alone."""
+
+    def __init__(self, whole: Keeps):
+        self.whole = whole
+        kept = whole.state or {"ended": [], "seconds": 0.0, "limit": None, "stage": None}
+        self.ended: list[dict[str, Any]] = kept["ended"]
+        self.seconds: float = kept["seconds"]
+        """What the stages that have ended had taken."""
+        self.limit: float | None = kept["limit"]
+        self.state: Any = kept["stage"]
+        self.recalled = 0
+
+    def next_stage(self) -> dict[str, Any] | None:
+        """The next of the stages that have ended, or None."""
+        if self.recalled == len(self.ended):
+            return None
+        self.recalled += 1
+        return self.ended[self.recalled - 1]
+
+    def begin_stage(self, limit: float | None) -> float | None:
+        """The time limit of the stage: the one given, or that with which it had begun."""
+        self.limit = limit if self.state is None else self.limit
+        return self.limit
+
+    def end_stage(self, stage: dict[str, Any], seconds: float) -> None:
+        """Keep what a stage came to."""
+        self.ended.append(stage)
+        self.recalled, self.seconds = len(self.ended), seconds
+        self.write(None)
+
+    def write(self, state: Any) -> None:
+        self.state = state
+        self.whole.write({"ended": self.ended, "seconds": self.seconds, "limit": self.limit, "stage": state})

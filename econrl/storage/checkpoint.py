@@ -14,7 +14,7 @@ from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction, restore
 from econrl.storage.files import new_file
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Checkpoint:

@@ -1,4 +1,4 @@
-"""What every method shares: its settings are a frozen dataclass, and `run` turns a task into a result."""
+"""What every method shares: its settings are a frozen dataclass, and `begin` gives the run that the driver moves."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from econrl.accuracy.held_out import HeldOut
 from econrl.errors import MethodError
 from econrl.problem.mdp import MDP
+from econrl.solvers.common.driver import drive
+from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Result, Task
 
 
@@ -20,7 +22,7 @@ def require(method: Method, name: str, ok: bool, what: str) -> None:
 
 
 class Method:
-    """Base of the methods. A subclass is a frozen dataclass of its settings, and defines `run`."""
+    """Base of the methods. A subclass is a frozen dataclass of its settings, and defines `begin`."""
 
     name: ClassVar[str]
     dtype: ClassVar[torch.dtype] = torch.float64
@@ -41,12 +43,17 @@ class Method:
         """What a method has against a model, but for choices where it takes none; or None."""
         return None
 
-    def run(self, mdp: MDP, task: Task) -> Result:
-        """Solve. `mdp` is the task's model on its device in this method's precision."""
+    def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Run:
+        """A run before its first step. `mdp` is the task's model on its device in this method's precision, `held_out`
+        what the answers will be judged by."""
         raise NotImplementedError
 
+    def run(self, mdp: MDP, task: Task) -> Result:
+        """Solve: by default one run, moved by the driver."""
+        return drive(self, mdp, task)
+
     def held_out(self, task: Task) -> HeldOut:
-        """What the progress of a run is judged by."""
+        """What the answers of a run are judged by."""
         return HeldOut(task.model, task.device)
 
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from econrl.problem.state_function import StateFunction
 from econrl.spec.model import Model
-from econrl.storage.checkpoint import Checkpoint
+
+Answer = tuple[StateFunction, StateFunction]
+"""A policy and its value."""
+
+
+class Keeps(Protocol):
+    """Where the state of a run is kept, as `storage.checkpoint.Checkpoint` does."""
+
+    state: Any
+    """What was written last; None where nothing was."""
+
+    def write(self, state: Any) -> None:
+        """Replace it by this state: numbers, strings, tensors, in lists and dicts."""
 
 
 @dataclass
@@ -25,13 +37,17 @@ class Task:
     time_limit: float | None = None
     tol: float | None = None
     report: Callable[[dict[str, Any]], None] = lambda row: None
-    checkpoint: Checkpoint | None = None
-    warm_start: tuple[StateFunction, StateFunction] | None = None
+    checkpoint: Keeps | None = None
+    warm_start: Answer | None = None
     """Policy and value to begin from."""
     started: float = field(default_factory=time.perf_counter)
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
+
+    def resume_clock(self, seconds: float) -> None:
+        """Count what a run had taken before it was stopped."""
+        self.started = min(self.started, time.perf_counter() - seconds)
 
     def remaining(self) -> float:
         return float("inf") if self.time_limit is None else self.time_limit - self.elapsed()

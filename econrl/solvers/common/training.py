@@ -1,29 +1,33 @@
-"""What all learning methods share: a loop of steps, each measured now and then, and the optimiser of their networks."""
+"""What all learning methods share: planned steps, each of which lets the environments go on and learns from them."""
 
 from __future__ import annotations
 
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
 
+from econrl.accuracy.held_out import HeldOut
 from econrl.problem.diagnose import Broken
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.method import Method
-from econrl.solvers.common.task import Result, Task
-from econrl.solvers.common.tracker import Tracker
+from econrl.solvers.common.run import Run
+from econrl.solvers.common.task import Task
 
-MEASUREMENTS, MEASURE_EVERY = 40, 20  # of the held-out error: at most in a run; the fewest steps between two
-LIGHTER = 5  # times as many where steps are light
-DEFAULT_STEPS = 10_000
+MEASURE_EVERY = 20  # steps: a measurement costs as much as several of them
+MEASUREMENTS = 40  # of the held-out error, at most in a run: more would not be seen in a plot of it
+LIGHTER = 5  # times as many steps from one measurement to the next where a step costs little beside it
+DEFAULT_STEPS = 10_000  # a minute or two on a small model
 TO_PLAN = 0.05  # of a time limit, after which no more steps are timed
+FOR_LEARNING = 0.95  # of a time limit; what is planned must fit, although the machine may become busier
 
 
-class Learns(Protocol):
-    """The state of a run, and how it goes on."""
+class Learner(Protocol):
+    """The state of a run that learns, and how it goes on."""
 
     broken: Broken
 
@@ -43,52 +47,30 @@ class Learns(Protocol):
         """Go on from what `state` gave."""
 
 
+@dataclass(frozen=True)
 class Trained(Method):
     """A method that learns in steps: its `learner` holds the state of a run."""
 
     light: ClassVar[bool] = False  # whether a step costs little beside a measurement of the error
 
+    every: int | None = None
+    """Gradient steps from one measurement of the error to the next, at least; None: 20 (100 where they are light)."""
+
     @property
     def between(self) -> int:
         """The fewest steps between two measurements."""
-        return MEASURE_EVERY * (LIGHTER if self.light else 1)
+        return self.every or MEASURE_EVERY * (LIGHTER if self.light else 1)
 
-    def learner(self, mdp: MDP, task: Task) -> Learns:
+    def learner(self, mdp: MDP, task: Task) -> Learner:
+        """The networks, environments, ... with which learning begins."""
         raise NotImplementedError
 
-    def run(self, mdp: MDP, task: Task) -> Result:
-        """Train for the task's steps, or for as many as its time limit allows, measured before it begins."""
-        tracker = Tracker(task, self.held_out(task))
-        kept = tracker.resume()
-        learner = self.learner(mdp, task)
-        steps = kept["steps"] if kept else task.steps or self.plan(task, tracker, learner)
-        every = max(steps // MEASUREMENTS, self.between)
-        message, step, interrupted = "", 0, False
-        if kept:
-            step = kept["step"]
-            learner.restore(kept["learner"])
-        try:
-            while step < steps and not tracker.converged:
-                if task.remaining() <= 0 and tracker.log:
-                    message = f"stopped by the time limit after {step} of {steps} planned steps"
-                    break
-                for _ in range(min(every, steps - step)):
-                    step += 1
-                    learner.advance()
-                    learner.update(1 - (step - 1) / steps)
-                    if task.remaining() <= 0:
-                        break
-                learner.broken.raise_if_seen(mdp)
-                tracker.measure(step, *learner.answer())
-                tracker.keep({"steps": steps, "step": step, "learner": learner.state()})
-        except KeyboardInterrupt:
-            message, interrupted = f"interrupted after {step} of {steps} steps", True
-            if tracker.best is None:
-                tracker.measure(step, *learner.answer())
-        return tracker.result(step, message, interrupted=interrupted, planned_steps=steps)
+    def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Training:
+        return Training(self, mdp, task, held_out)
 
-    def plan(self, task: Task, tracker: Tracker, learner: Learns) -> int:
+    def plan(self, training: Training) -> int:
         """How many steps fit into the time limit, from the speed of a few that are then taken back."""
+        task, learner = training.task, training.learner
         if task.time_limit is None:
             return DEFAULT_STEPS
         before, patience = copy.deepcopy(learner.state()), TO_PLAN * task.time_limit
@@ -106,9 +88,57 @@ class Trained(Method):
 
         one_step()
         for_step = seconds(one_step, 20)
-        for_measuring = seconds(lambda: tracker.held_out.error(*learner.answer()), 1)
+        for_measuring = seconds(lambda: training.held_out.error(*learner.answer()), 1)
         learner.restore(before)
-        return steps_in(0.95 * task.remaining(), for_step, for_measuring, self.between)
+        return steps_in(FOR_LEARNING * task.remaining(), for_step, for_measuring, self.between)
+
+
+class Training(Run):
+    """The run of a learning method: for the task's steps, or for as many as its time limit allows, which is measured
+    before it begins."""
+
+    def __init__(self, method: Trained, mdp: MDP, task: Task, held_out: HeldOut):
+        super().__init__(mdp, task, held_out)
+        self.method, self.learner = method, method.learner(mdp, task)
+        self.made = 0
+
+    def begin(self) -> None:
+        self.planned_steps = self.task.steps or self.method.plan(self)
+
+    @property
+    def last_step(self) -> int | None:
+        return self.planned_steps
+
+    @property
+    def planned(self) -> int:
+        """The steps of the whole run."""
+        assert self.planned_steps is not None
+        return self.planned_steps
+
+    def step(self) -> None:
+        self.learner.advance()
+        self.learner.update(1 - self.made / self.planned)
+        self.made += 1
+
+    def due(self, step: int) -> bool:
+        return step > 0 and step % max(self.planned // MEASUREMENTS, self.method.between) == 0
+
+    def answer(self) -> tuple[StateFunction, StateFunction]:
+        self.learner.broken.raise_if_seen(self.mdp)
+        return self.learner.answer()
+
+    def where(self, step: int) -> str:
+        return f"after {step} of {self.planned_steps} planned steps" if self.planned_steps else "before its first step"
+
+    def all_steps_made(self, step: int) -> str:
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        return {"planned": self.planned, "made": self.made, "learner": self.learner.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.planned_steps, self.made = state["planned"], state["made"]
+        self.learner.restore(state["learner"])
 
 
 def steps_in(seconds: float, for_step: float, for_measuring: float, between: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,18 +10,18 @@ import torch
 from torch import Tensor
 
 from econrl.accuracy.held_out import HeldOut
+from econrl.approximation.grid_functions import CutOffPolicy
 from econrl.approximation.hat_grid import HatGrid, factors_of
 from econrl.approximation.smolyak_grid import count_points
 from econrl.errors import MethodError
 from econrl.problem.mdp import MDP
+from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.memory import require_memory
 from econrl.solvers.common.method import Method, require
-from econrl.solvers.common.task import Result, Task
-from econrl.solvers.common.tracker import Tracker
-from econrl.solvers.grid.collocation import Collocation
+from econrl.solvers.common.run import Run
+from econrl.solvers.common.task import Task
 from econrl.solvers.grid.fit_grid import fitted
-from econrl.solvers.grid.sketch import sketch
-from econrl.solvers.grid.time_iteration import Progress, converge, no_euler_equation, outcome
+from econrl.solvers.grid.time_iteration_run import TimeIterationRun, no_euler_equation
 
 COARSE = 3  # level of the grid for the sketch
 INSTALL = "pip install --no-cache-dir 'econrl[sparse]'"
@@ -77,34 +78,21 @@ class Adaptive(Method):
             return "a life cycle would need a grid of its own for each period"
         return no_euler_equation(mdp)
 
-    def run(self, mdp: MDP, task: Task) -> Result:
-        """Sketch on a coarse grid, iterate, refine, iterate. Raises MethodError where Tasmanian is not installed, and
-        SolveError for a grid that does not fit into memory."""
+    def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Run:
+        """Raises MethodError where Tasmanian is not installed, and SolveError for a grid that does not fit into
+        memory."""
         tasmanian()
-        tracker = Tracker(task, HeldOut(task.model, mdp.device))
         self.check_memory(mdp, classic_points(len(mdp.continuous), self.level))
-        coarse = Refinement(mdp, min(self.level, COARSE))
-        rough = sketch(self, mdp, task, self.describe_grid(mdp, coarse))
-        refinement, policy, at = Refinement(mdp, self.level), rough.policy, Progress()
-        where = fitted(mdp, policy, self.describe_grid(mdp, coarse), self.margin, False)
-        while True:
-            description = {**where, **refinement.describe()}
-            it = Collocation(self.name, rough.mdp, rough.forms, description, task)
-            converge(self, it, policy, tracker, at)
-            policy = it.policy
-            if at.message or tracker.converged or self.refine == 0:
-                break
-            points = refinement.refined(it, self.refine, self.max_level)
-            if points is None:
-                break
-            if points > self.max_points:
-                at.message = (
-                    f"not refined beyond {it.policy.grid.size:,} points: the next grid would have {points:,}, and "
-                    f"`max_points` is {self.max_points:,}. Surpluses above {self.refine:g} are left"
-                )
-                break
-            self.check_memory(mdp, points)
-        return outcome(it, tracker, at)
+        return AdaptiveRun(self, mdp, task, held_out)
+
+    def coarse_grid(self, mdp: MDP) -> dict[str, Any]:
+        """The grid of the sketch."""
+        return self.describe_grid(mdp, Refinement(mdp, min(self.level, COARSE)))
+
+    def grid(self, mdp: MDP, policy: StateFunction) -> dict[str, Any]:
+        """The first grid, fitted to where the rough policy goes."""
+        where = fitted(mdp, policy, self.coarse_grid(mdp), self.margin, False)
+        return {**where, **Refinement(mdp, self.level).describe()}
 
     def describe_grid(self, mdp: MDP, refinement: Refinement) -> dict[str, Any]:
         columns = mdp.continuous
@@ -144,6 +132,8 @@ class Refinement:
 
     def __init__(self, mdp: MDP, level: int):
         self.outputs = mdp.A * mdp.layers
+        self.values: list[Tensor] = []
+        """What the refinements so far were made for."""
         self.grid = tasmanian().makeLocalPolynomialGrid(len(mdp.continuous), self.outputs, level - 1, 1, "localp")
 
     @property
@@ -156,16 +146,78 @@ class Refinement:
         top = next(level for level in range(64) if not (points * 2.0 ** (level - 1)).frac().any())
         return {"top": top, "factors": [[n for pair in row for n in pair] for row in factors_of(points, top)]}
 
-    def refined(self, it: Collocation, threshold: float, max_level: int) -> int | None:
+    def refined(self, policy: CutOffPolicy, threshold: float, max_level: int) -> int | None:
         """Add the points that the policy's surpluses ask for; how many there are now, or None where none was added."""
-        grid = it.policy.grid
+        grid = policy.grid
         assert isinstance(grid, HatGrid)
-        x = grid.place(self.points.to(it.z))
-        layers = [torch.full_like(x[:, 0], layer, dtype=torch.long) for layer in range(it.policy.layers)]
-        z = torch.cat([grid.interpolate(it.policy.coefficients, x, layer) for layer in layers])
-        self.grid.loadNeededValues(z.T.contiguous().cpu().numpy())
-        self.grid.setSurplusRefinement(threshold, -1, "classic", [max_level - 1] * grid.d)
-        if self.grid.getNumNeeded() == 0:
+        x = grid.place(self.points.to(policy.coefficients))
+        layers = [torch.full_like(x[:, 0], layer, dtype=torch.long) for layer in range(policy.layers)]
+        z = torch.cat([grid.interpolate(policy.coefficients, x, layer) for layer in layers]).cpu()
+        if not self.refine(z, threshold, max_level):
             return None
-        self.grid.mergeRefinement()
         return int(self.grid.getNumPoints())
+
+    def refine(self, z: Tensor, threshold: float, max_level: int) -> bool:
+        """Add points where the surpluses of the values z (outputs, N) at the points exceed the threshold; whether there
+        are any."""
+        self.values.append(z)
+        self.grid.loadNeededValues(z.T.contiguous().numpy())
+        self.grid.setSurplusRefinement(threshold, -1, "classic", [max_level - 1] * self.grid.getNumDimensions())
+        if self.grid.getNumNeeded() == 0:
+            return False
+        self.grid.mergeRefinement()
+        return True
+
+
+class AdaptiveRun(TimeIterationRun):
+    """Time iteration on grid after grid, each a refinement of the one before it."""
+
+    method: Adaptive
+
+    def begin(self) -> None:
+        self.refinement = Refinement(self.mdp, self.method.level)
+        self.on_this_grid = False  # whether the iteration has converged on the present grid
+        super().begin()
+
+    def step(self) -> None:
+        if self.on_this_grid:
+            self.go_on_refined()
+        super().step()
+        self.on_this_grid = self.converged
+        if self.converged and self.method.refine > 0:
+            self.refine()
+
+    def due(self, step: int) -> bool:
+        return self.on_this_grid or super().due(step)
+
+    def refine(self) -> None:
+        """Look for points to add; the run has converged where there are none, or too many."""
+        method, policy = self.method, self.it.policy
+        points = self.refinement.refined(policy, method.refine, method.max_level)
+        if points is None:
+            return
+        if points > method.max_points:
+            self.message = (
+                f"not refined beyond {policy.grid.size:,} points: the next grid would have {points:,}, and "
+                f"`max_points` is {method.max_points:,}. Surpluses above {method.refine:g} are left"
+            )
+            return
+        self.converged = False
+
+    def go_on_refined(self) -> None:
+        """The policy on the refined grid, from which the iteration goes on."""
+        policy = self.it.policy
+        self.method.check_memory(self.mdp, len(self.refinement.points))
+        description = {**self.description, **self.refinement.describe()}
+        self.make_grid(self.it.mdp, policy.forms.describe(), description)
+        self.it.begin(policy)
+        self.smallest, self.since = math.inf, 0
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "on_this_grid": self.on_this_grid, "refinements": self.refinement.values}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.refinement, self.on_this_grid = Refinement(self.mdp, self.method.level), state["on_this_grid"]
+        for z in state["refinements"]:
+            self.refinement.refine(z, self.method.refine, self.method.max_level)
+        super().restore(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,6 @@ from econrl.optimality.structure import Structure
 from econrl.problem.bellman import lookahead
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
-from econrl.solvers.common.task import OutOfTime, Task
 from econrl.solvers.grid.policy_evaluation import explain
 
 NUMBERS = {"cpu": 2_000_000, "cuda": 50_000_000}  # held at once in a batch: states x nodes x coefficients a query
@@ -175,10 +175,17 @@ class Anderson:
 class Collocation:
     """Policy and value on one grid, and the steps that make the Euler equation hold at its points."""
 
-    def __init__(self, name: str, mdp: MDP, forms: Forms, description: dict[str, Any], task: Task):
-        self.name, self.mdp, self.task, self.deadline = name, mdp, task, 0.0
-        self.policy, self.value = CutOffPolicy(mdp, **forms.describe(), **description), GridValue(mdp, **description)
-        structure = without_multipliers(find_structure(mdp), forms.forms, mdp)
+    def __init__(
+        self,
+        name: str,
+        mdp: MDP,
+        forms: dict[str, Any],
+        description: dict[str, Any],
+        look_at_the_clock: Callable[[], None],
+    ):
+        self.name, self.mdp, self.look_at_the_clock = name, mdp, look_at_the_clock
+        self.policy, self.value = CutOffPolicy(mdp, **forms, **description), GridValue(mdp, **description)
+        structure = without_multipliers(find_structure(mdp), self.policy.forms.forms, mdp)
         self.equations = Equations(mdp, structure, self.policy.forms)
         nodes = len(mdp.nodes) * (len(mdp.nodes) if structure.joint else 1)
         self.chunk = max(NUMBERS.get(mdp.device.type, NUMBERS["cpu"]) // (nodes * self.policy.grid.terms), 16)
@@ -201,8 +208,7 @@ class Collocation:
         OutOfTime between two batches."""
         found = []
         for start in range(0, len(self.s), self.chunk):
-            if self.task.remaining() <= self.deadline:
-                raise OutOfTime
+            self.look_at_the_clock()
             rows = slice(start, start + self.chunk)
             z, self.J[rows] = self.equations.solve(self.s[rows], self.z[rows], self.policy, self.J[rows], enough)
             found.append(self.equations.extended(self.s[rows], z, self.policy))
@@ -228,3 +234,18 @@ class Collocation:
         with torch.no_grad():
             v = [lookahead(self.mdp, self.value, s, self.policy(s)) for s in self.s.split(self.chunk)]
             self.value.fit(torch.cat(v).unsqueeze(-1), t)
+
+    def state(self) -> dict[str, Any]:
+        """All that the iteration's further course depends on."""
+        functions = [function.coefficients for function in (self.policy, self.value)]
+        anderson = [self.anderson.x, self.anderson.gap]
+        return {"z": self.z, "J": self.J, "functions": functions, "anderson": anderson}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.s = self.policy.states()
+        self.z, self.J = state["z"].to(self.s), state["J"].to(self.s)
+        for function, kept in zip((self.policy, self.value), state["functions"], strict=True):
+            function.coefficients.copy_(kept)
+        self.anderson = Anderson()
+        self.anderson.x, self.anderson.gap = ([x.to(self.s) for x in kept] for kept in state["anderson"])

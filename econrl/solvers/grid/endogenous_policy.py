@@ -120,6 +120,12 @@ class EndogenousPolicy(StateFunction):
         block = slice(period * self.rows, (period + 1) * self.rows)
         self.M[block], self.c[block], self.slope[block] = M, c, slopes(M, c)
 
+    def copy_period(self, source: int, target: int) -> None:
+        """Let the policy of one period be that of another."""
+        by_period = [slice(t * self.rows, (t + 1) * self.rows) for t in (source, target)]
+        for table in (self.M, self.c, self.slope):
+            table[by_period[1]] = table[by_period[0]]
+
     def forward(self, s: Tensor) -> Tensor:
         _, M = interval(self.mdp, s)
         return action(self.mdp, s, self.spent(M, self.place(s)), self.kept)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from econrl.problem.bellman import lookahead
 from econrl.problem.diagnose import describe, first_fault
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
+
+FEWEST_STEPS = 5  # of GMRES: with fewer, the value would say nothing
 
 
 @dataclass
@@ -83,12 +87,26 @@ def evaluation(name: str, policy: Sequence[tuple[MDP, Tensor]], value: GridValue
 
 
 @torch.no_grad()
-def evaluate(name: str, mdp: MDP, value: GridValue, policy: Function, steps: int, chunk: int) -> None:
-    """Put the value of a policy on a grid: by at most `steps` steps of GMRES, or, in a life cycle, backwards."""
+def evaluate(
+    name: str,
+    mdp: MDP,
+    value: GridValue,
+    policy: Function,
+    steps: int,
+    chunk: int,
+    remaining: Callable[[], float] = lambda: math.inf,
+) -> None:
+    """Put the value of a policy on a grid: by at most `steps` steps of GMRES, or fewer where those would take more than
+    the seconds `remaining`; in a life cycle, backwards."""
     if mdp.horizon is None:
         s = value.states()
         equation = evaluation(name, [(mdp, policy(s))], value, s, chunk)
-        value.fit(equation.solve(torch.zeros_like(s[:, 0]), steps).unsqueeze(-1))
+        start, began = torch.zeros_like(s[:, 0]), time.perf_counter()
+        if remaining() < math.inf:
+            equation.apply(start)
+            fit = remaining() / max(time.perf_counter() - began, 1e-9)
+            steps = max(min(steps, int(fit)), FEWEST_STEPS)
+        value.fit(equation.solve(start, steps).unsqueeze(-1))
         return
     for t in reversed(range(mdp.horizon)):
         v = [lookahead(mdp, value, s, policy(s)) for s in value.states(t).split(chunk)]

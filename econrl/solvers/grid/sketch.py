@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -24,7 +25,7 @@ from econrl.problem.state_function import Function, StateFunction
 from econrl.solvers.common.task import OutOfTime, Task
 from econrl.solvers.grid.collocation import Collocation
 from econrl.solvers.perturbation.linear_policy import LinearPolicy
-from econrl.solvers.perturbation.perturbation import Perturbation
+from econrl.solvers.perturbation.perturbation import Perturbation, expansion
 from econrl.spec.variables import Budget, is_bound
 
 SKETCH_CHANGE, SKETCH_STEPS, SKETCH_SHARE = 1e-6, 100, 0.2  # of the coarse grid; the share is of the time limit
@@ -49,6 +50,12 @@ class Iterated(Protocol):
     @property
     def quadrature(self) -> float: ...
 
+    def coarse_grid(self, mdp: MDP) -> dict[str, Any]:
+        """The description of the grid for the rough policy."""
+
+    def grid(self, mdp: MDP, policy: StateFunction) -> dict[str, Any]:
+        """The description of the grid that is fitted to the rough policy, given in the nodes that it needs."""
+
 
 @dataclass(frozen=True)
 class Sketch:
@@ -59,15 +66,19 @@ class Sketch:
     mdp: MDP
 
 
-def sketch(method: Iterated, mdp: MDP, task: Task, description: dict[str, Any]) -> Sketch:
+def sketch(method: Iterated, mdp: MDP, task: Task) -> Sketch:
     """A few iterations on a coarse grid, from the warm start, the perturbation or the best constant shares."""
     start, structure, generator = first_policy(mdp, task), find_structure(mdp), task.generator(mdp.device)
     few = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
     box = mdp.sample_box(SAMPLE, generator)
     forms = priced_forms(few, general_forms(mdp), start, box[:FEW])
-    rough = Collocation(method.name, few, forms, description, task)
-    if task.time_limit is not None:
-        rough.deadline = (1 - SKETCH_SHARE) * task.remaining()
+    deadline = (1 - SKETCH_SHARE) * task.remaining() if task.time_limit is not None else 0.0
+
+    def look_at_the_clock() -> None:
+        if task.remaining() <= deadline:
+            raise OutOfTime
+
+    rough = Collocation(method.name, few, forms.describe(), method.coarse_grid(mdp), look_at_the_clock)
     policy = start
     try:
         if mdp.horizon is None:
@@ -93,7 +104,7 @@ def sketch(method: Iterated, mdp: MDP, task: Task, description: dict[str, Any]) 
     smooth = all(form == FREE for form in forms.forms)
     if smooth or forms.prices:
         tolerance = method.quadrature if smooth else max(method.quadrature, KINKED)
-        mdp = coarsest(task.model, mdp, structure, policy, some, method.nodes, tolerance)
+        mdp = coarsest(mdp, structure, policy, some, method.nodes, tolerance)
     return Sketch(policy.on(mdp), forms, mdp)
 
 
@@ -108,10 +119,8 @@ def first_policy(mdp: MDP, task: Task) -> StateFunction:
     if task.warm_start is not None:
         return task.warm_start[0].on(mdp)
     if Perturbation().refuse(mdp) is None:
-        try:
-            return Perturbation().run(mdp, Task(task.model, task.device, task.seed)).policy
-        except SolveError:
-            pass  # no interior steady state
+        with contextlib.suppress(SolveError):  # no interior steady state
+            return expansion(mdp, task.generator(mdp.device))[0]
     constant = LinearPolicy(mdp)
     constant.u_star.copy_(find_start(mdp, task.generator(mdp.device)).u)
     return constant

@@ -11,14 +11,14 @@ from econrl.approximation.smolyak_grid import count_points
 from econrl.errors import MethodError
 from econrl.optimality.find_structure import find_structure
 from econrl.problem.mdp import MDP
+from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.memory import require_memory
 from econrl.solvers.common.method import Method, each, require
-from econrl.solvers.common.task import Result, Task
-from econrl.solvers.common.tracker import Tracker
-from econrl.solvers.grid import time_iteration, vi
-from econrl.solvers.grid.collocation import Collocation
+from econrl.solvers.common.run import Run
+from econrl.solvers.common.task import Task
 from econrl.solvers.grid.fit_grid import fitted
-from econrl.solvers.grid.sketch import sketch
+from econrl.solvers.grid.time_iteration_run import time_iteration
+from econrl.solvers.grid.value_iteration import value_iteration
 
 DEFAULT_POINTS = 500  # at most, where the level is not given
 HIGHEST, COARSE = 7, 1  # level that is taken by default, and of the grid for the sketch
@@ -37,6 +37,7 @@ class Smolyak(Method):
 
     name: ClassVar[str] = "smolyak"
     warm: ClassVar[bool] = True
+    is_fitted: ClassVar[bool] = True
 
     level: int | tuple[int, ...] | None = None
     """Level mu of the grid, or one for each continuous state; None: the highest with at most 500 points, at least 2."""
@@ -94,26 +95,19 @@ class Smolyak(Method):
             "logs": [columns.index(c) for c in mdp.logarithmic],
         }
 
-    def run(self, mdp: MDP, task: Task) -> Result:
-        """Sketch on a coarse grid, fit the grid to it, iterate. Raises SolveError for a grid that does not fit into
-        memory."""
-        levels = self.levels_of(mdp)
+    def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Run:
+        """Raises SolveError for a grid that does not fit into memory."""
         self.check_memory(mdp)
-        tracker, structure = Tracker(task, HeldOut(task.model, mdp.device)), find_structure(mdp)
-        wide = self.describe_grid(mdp, levels)
-        coarse = self.describe_grid(mdp, [min(mu, COARSE) for mu in levels])
-        if not structure.exists:
-            if task.warm_start is not None:
-                raise MethodError("smolyak takes no warm_start where the model has no Euler equation")
-            first = vi.Iteration(self, mdp, coarse, task)
-            first.sketch()
-            by_value = vi.Iteration(self, mdp, fitted(mdp, first.policy, wide, self.margin, False), task)
-            if mdp.horizon is None:
-                return vi.iterate(self, by_value, task, tracker)
-            return vi.recurse(by_value, task, tracker)
-        rough = sketch(self, mdp, task, coarse)
-        description = fitted(mdp, rough.policy, wide, self.margin, False)
-        it = Collocation(self.name, rough.mdp, rough.forms, description, task)
-        if mdp.horizon is None:
-            return time_iteration.iterate(self, it, rough.policy, tracker)
-        return time_iteration.recurse(it, rough.policy, task, tracker)
+        if find_structure(mdp).exists:
+            return time_iteration(self, mdp, task, held_out)
+        if task.warm_start is not None:
+            raise MethodError("smolyak takes no warm_start where the model has no Euler equation")
+        return value_iteration(self, mdp, task, held_out)
+
+    def coarse_grid(self, mdp: MDP) -> dict[str, Any]:
+        """The grid of the sketch."""
+        return self.describe_grid(mdp, [min(mu, COARSE) for mu in self.levels_of(mdp)])
+
+    def grid(self, mdp: MDP, policy: StateFunction) -> dict[str, Any]:
+        """The grid, fitted to where the rough policy goes."""
+        return fitted(mdp, policy, self.describe_grid(mdp, self.levels_of(mdp)), self.margin, False)

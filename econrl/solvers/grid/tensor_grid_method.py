@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 from econrl.approximation.tensor_grid import BASIS, FEWEST
 from econrl.problem.mdp import MDP
+from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.memory import CHUNK, require_memory
 from econrl.solvers.common.method import Method, each, require
+from econrl.solvers.grid.fit_grid import coarse_points, fitted
 
 DEFAULT_WORK = 8_000_000  # points x nodes x coefficients a query that no default exceeds
 MOST_ON_A_LINE = 200  # more make second derivatives of a value with kinks noisy
@@ -59,6 +61,22 @@ class OnTensorGrid(Method):
             "spacing": [float(kappa) for kappa in each(self, "spacing", self.spacing or 0.0, len(columns))],
             "interpolation": self.interpolation,
         }
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the grid is fitted to where a rough policy goes."""
+        return self.margin > 0 or self.spacing is None
+
+    def coarse_grid(self, mdp: MDP) -> dict[str, Any]:
+        """The grid of the rough policy."""
+        description = self.describe_grid(mdp)
+        return {**description, "points": coarse_points(description)}
+
+    def grid(self, mdp: MDP, policy: StateFunction) -> dict[str, Any]:
+        """The grid, fitted to where a rough policy goes, with as many points as fit its problem's nodes."""
+        self.check_memory(policy.mdp)
+        description = {**self.describe_grid(mdp), "points": self.points_of(policy.mdp)}
+        return fitted(mdp, policy, description, self.margin, self.spacing is None) if self.is_fitted else description
 
     def points_of(self, mdp: MDP) -> list[int]:
         d = len(mdp.continuous)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import torch
 
 from econrl.accuracy.held_out import HeldOut
 from econrl.problem.mdp import MDP
 from econrl.solvers.common.method import Method
-from econrl.solvers.common.task import Result, Task
-from econrl.solvers.common.tracker import Tracker
+from econrl.solvers.common.run import Run
+from econrl.solvers.common.task import Answer, Task
+from econrl.solvers.perturbation.expansions import expand
 from econrl.solvers.perturbation.linearise import linearise
 from econrl.solvers.perturbation.steady_state import find_steady_state
 
@@ -43,15 +46,28 @@ class Perturbation(Method):
             return "a Markov chain jumps between its values, and has no derivative"
         return None
 
-    def run(self, mdp: MDP, task: Task) -> Result:
-        """Find the steady state and expand around it; of a family, around that of several members (`expansions.py`).
-        Raises SolveError where there is no interior one."""
-        tracker = Tracker(task, HeldOut(task.model, task.device))
-        from econrl.solvers.perturbation.expansions import expand
+    def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Run:
+        return Expansion(mdp, task, held_out)
 
-        generator = task.generator(mdp.device)
-        if mdp.parameters:
-            tracker.measure(1, *expand(mdp, generator))
-        else:
-            tracker.measure(1, *linearise(mdp, find_steady_state(mdp, generator)))
-        return tracker.result(1, converged=True)
+
+def expansion(mdp: MDP, generator: torch.Generator) -> Answer:
+    """Find the steady state and expand around it; of a family, around that of several members (`expansions.py`).
+    Raises SolveError where there is no interior one."""
+    return expand(mdp, generator) if mdp.parameters else linearise(mdp, find_steady_state(mdp, generator))
+
+
+class Expansion(Run):
+    """One step."""
+
+    def step(self) -> None:
+        self.found = expansion(self.mdp, self.task.generator(self.mdp.device))
+        self.converged = True
+
+    def answer(self) -> Answer:
+        return self.found
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing: the run has ended, and its answer is kept with what was measured."""

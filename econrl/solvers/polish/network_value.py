@@ -1,6 +1,9 @@
-"""The Bellman equation as residuals of a small network."""
+"""Small networks fitted by Gauss-Newton: copies of another function, and values by the Bellman equation."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +12,24 @@ from econrl.approximation.networks import ValueNetwork
 from econrl.problem.bellman import lookahead
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
-from econrl.solvers.polish.correction_networks import PolishedValue
-from econrl.solvers.polish.levenberg_marquardt import Parameters
+from econrl.solvers.polish.correction_networks import PeriodFunction, PolishedValue
+from econrl.solvers.polish.levenberg_marquardt import GaussNewton, Parameters
+
+
+def with_weights(network: nn.Module, theta: Parameters) -> Function:
+    """The network with the weights theta in place of its own."""
+    return lambda x: torch.func.functional_call(network, theta, (x,))
+
+
+def imitate(function: PeriodFunction, period: int, s: Tensor, z: Tensor, chunk: int, steps: int) -> None:
+    """Fit one network's outputs to z (B, outputs) at the states s (B, S), by at most so many steps."""
+    network, features = function.networks[period], function.features(s)
+
+    def gap(theta: Parameters, pair: Tensor) -> Tensor:
+        x, wanted = pair.split([features.shape[-1], z.shape[-1]])
+        return with_weights(network, theta)(x) - wanted
+
+    GaussNewton(gap, network, chunk).fit(torch.cat([features, z], dim=-1).detach(), steps)
 
 
 def bellman_row(mdp: MDP, policy: Function, value: PolishedValue | ValueNetwork, V: Function, s: Tensor) -> Tensor:
@@ -20,6 +39,24 @@ def bellman_row(mdp: MDP, policy: Function, value: PolishedValue | ValueNetwork,
     return value.units.raw(lookahead(mdp, V, s, policy(s))) - value.units.raw(V(s))
 
 
-def with_weights(network: nn.Module, theta: Parameters) -> Function:
-    """The network with the weights theta in place of its own."""
-    return lambda x: torch.func.functional_call(network, theta, (x,))
+def solve_bellman(
+    mdp: MDP,
+    policy: Function,
+    value: PolishedValue,
+    states: Callable[[], Tensor],
+    chunk: int,
+    steps: int,
+    remaining: Callable[[], float],
+) -> None:
+    """Solve V = r + E[beta V'] for a fixed policy, from the value as it is: so many steps, each on new states, or those
+    that the seconds `remaining` allow."""
+    network = value.networks[0]
+
+    def residual(theta: Parameters, s: Tensor) -> Tensor:
+        return bellman_row(mdp, policy, value, partial(value.by, with_weights(network, theta)), s)
+
+    solver = GaussNewton(residual, network, chunk)
+    for _ in range(steps):
+        solver.step(states())
+        if remaining() <= 0:
+            break

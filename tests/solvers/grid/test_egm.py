@@ -13,7 +13,7 @@ from econrl.optimality.find_structure import find_structure
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.task import Task
-from econrl.solvers.grid.egm import Backwards
+from econrl.solvers.grid.endogenous_grid import EndogenousGrid
 from econrl.solvers.grid.endogenous_policy import lagrange
 from econrl.solvers.grid.spending import interval, marginal_utility, spent_at
 
@@ -206,7 +206,7 @@ def test_between_points_that_rise_the_policy_rises():
     """The cubic through the points next to a kink would swing."""
     M = torch.linspace(0, 1, 11, dtype=torch.float64).unsqueeze(0)
     c = torch.where(M < 0.5, M, 0.5 + 1e-3 * (M - 0.5))
-    policy = Backwards(EGM(points=11), MDP(BufferStock()), 0, False).policy
+    policy = EndogenousGrid(MDP(BufferStock()), 0, False, points=11).policy
     policy.fit(M, c)
     fine = torch.linspace(0, 1, 1001, dtype=torch.float64)
     place = torch.zeros(1001, 1, dtype=torch.long), torch.ones(1001, 1, dtype=torch.float64)
@@ -227,7 +227,7 @@ def test_the_policy_can_be_saved_differentiated_and_mapped(tmp_path):
 
 
 def test_the_grid_starts_at_the_limit_only_where_that_can_bind():
-    grids = {type(m): Backwards(EGM(), MDP(m), 0, False) for m in (BufferStock(), StochasticGrowth())}
+    grids = {type(m): EndogenousGrid(MDP(m), 0, False) for m in (BufferStock(), StochasticGrowth())}
     assert float(grids[BufferStock].w[0]) == 0
     assert grids[BufferStock].limited
     assert 0.75 < float(grids[StochasticGrowth].w[0]) < 0.9

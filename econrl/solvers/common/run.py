@@ -1,0 +1,135 @@
+"""What a method gives the driver: where it begins, one step, its present answer, and its state."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from econrl.accuracy.held_out import HeldOut
+from econrl.problem.mdp import MDP
+from econrl.solvers.common.task import Answer, OutOfTime, Task
+
+
+class Run:
+    """The course of one method on one model. The driver (`driver.py`) makes steps until the run has `converged`, says
+    in `message` why it cannot go on, or a budget is spent. It measures the answers, and returns the best.
+
+    A subclass does its work in `begin` and `step`, and gives up within them by `look_at_the_clock` where they may take
+    long. What it needs to go on after a crash is in `state`.
+    """
+
+    overrules_measure: ClassVar[bool] = False
+    """Whether the last answer of a run that converged is returned, though one before it had a lower measured error."""
+
+    def __init__(self, mdp: MDP, task: Task, held_out: HeldOut):
+        self.mdp, self.task, self.held_out = mdp, task, held_out
+        self.converged = False
+        self.message = ""
+        """Why the run cannot go on, where it has not converged."""
+        self.columns: dict[str, float] = {}
+        """What the log shows beside the error: the change of the last step, ..."""
+        self.reserve = 0.0
+        """Seconds of the time limit that `finish` needs."""
+        self.planned_steps: int | None = None
+        """The steps that the run would end with; where rates are annealed, they depend on it."""
+
+    def begin(self) -> None:
+        """What comes before the first step; not repeated where a checkpoint is resumed."""
+
+    @property
+    def last_step(self) -> int | None:
+        """The number of the last step where the run knows it: planned steps, periods of a life; else None."""
+        return self.task.steps
+
+    def step(self) -> None:
+        """One step. Raises OutOfTime where the clock stops it in the middle."""
+        raise NotImplementedError
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is an answer to measure."""
+        return True
+
+    def due(self, step: int) -> bool:
+        """Whether the answer after this step is to be measured, 0 being the beginning; the last one always is."""
+        return step > 0
+
+    def keeps(self, step: int) -> bool:
+        """Whether the state after this step belongs into the checkpoint; by default where the answer is measured."""
+        return self.due(step)
+
+    def answer(self) -> Answer:
+        """Policy and value as they are now."""
+        raise NotImplementedError
+
+    def measured(self, error: float, best: bool) -> None:
+        """Hear the error of the last answer, and whether it is the lowest yet."""
+
+    def finish(self, answer: Answer) -> Answer:
+        """The last touch to the best answer, as the value of its policy; within the time that is left."""
+        return answer
+
+    def check(self, step: int) -> None:
+        """Raise SolveError where the run that has converged, or cannot go on, has no right answer."""
+
+    def where(self, step: int) -> str:
+        """How far the run has come, for messages: `after 12 iterations, at a change of 1.0e-05`."""
+        return f"after {step} steps"
+
+    def all_steps_made(self, step: int) -> str:
+        """What is to be said where the run ends with its last step without having converged; nothing if all do."""
+        return f"stopped {self.where(step)}"
+
+    def state(self) -> dict[str, Any]:
+        """All that the run's further course depends on: numbers, strings, tensors, in lists and dicts."""
+        raise NotImplementedError
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave, in place of `begin`."""
+        raise NotImplementedError
+
+    def look_at_the_clock(self) -> None:
+        """Raise OutOfTime where no time is left but for `finish`."""
+        if self.task.remaining() <= self.reserve:
+            raise OutOfTime
+
+
+class LifeCycleRun(Run):
+    """A life cycle, solved backwards: one step a period, the last period first.
+
+    A subclass solves one period in `solve_period`, and its `answer` gives the periods before `horizon - done`, which
+    were not reached, the functions of that one.
+    """
+
+    overrules_measure = True
+
+    def __init__(self, mdp: MDP, task: Task, held_out: HeldOut):
+        super().__init__(mdp, task, held_out)
+        assert mdp.horizon is not None
+        self.horizon: int = mdp.horizon
+        self.done = 0
+
+    @property
+    def last_step(self) -> int:
+        return self.horizon if self.task.steps is None else min(self.task.steps, self.horizon)
+
+    def step(self) -> None:
+        self.solve_period(self.horizon - self.done - 1)
+        self.done += 1
+        self.converged = self.done == self.horizon
+
+    def solve_period(self, t: int) -> None:
+        """Period t, given the policy and the value of t + 1."""
+        raise NotImplementedError
+
+    @property
+    def ready(self) -> bool:
+        return self.done > 0
+
+    def due(self, step: int) -> bool:
+        return self.converged
+
+    def keeps(self, step: int) -> bool:
+        return True
+
+    def where(self, step: int) -> str:
+        return f"with {self.horizon - self.done} of {self.horizon} periods to go"

@@ -1,0 +1,139 @@
+"""Time iteration on any grid: today's action given tomorrow's policy, again and again, or backwards through a life."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from econrl.accuracy.held_out import HeldOut
+from econrl.optimality.find_structure import find_structure
+from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import Quadrature
+from econrl.solvers.common.run import LifeCycleRun, Run
+from econrl.solvers.common.task import Answer, Task
+from econrl.solvers.grid.collocation import Collocation
+from econrl.solvers.grid.policy_evaluation import evaluate
+from econrl.solvers.grid.sketch import Iterated, Sketch, sketch
+
+PATIENCE = 60  # iterations without a new smallest change: extrapolation may raise it for some dozens
+FOR_VALUE = 0.2  # of a time limit, kept for the value
+KRYLOV = 200  # steps of GMRES, at most, for the value
+
+
+def no_euler_equation(mdp: MDP) -> str | None:
+    """Why a model cannot be solved by its Euler equation, or None."""
+    structure = find_structure(mdp)
+    return None if structure.exists else f"it has no Euler equation ({structure.reason})"
+
+
+def time_iteration(method: Iterated, mdp: MDP, task: Task, held_out: HeldOut) -> TimeIterationRun | BackwardsRun:
+    """The run that suits the horizon."""
+    return (TimeIterationRun if mdp.horizon is None else BackwardsRun)(method, mdp, task, held_out)
+
+
+class OnGrid(Run):
+    """What the two runs share: a rough policy on a coarse grid, and collocation on the grid that is fitted to it."""
+
+    description: dict[str, Any]
+    it: Collocation
+
+    def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut):
+        super().__init__(mdp, task, held_out)
+        self.method = method
+
+    def sketch(self) -> Sketch:
+        """The rough policy; the grid is made for it."""
+        rough = sketch(self.method, self.mdp, self.task)
+        self.make_grid(rough.mdp, rough.forms.describe(), self.method.grid(self.mdp, rough.policy))
+        return rough
+
+    def make_grid(self, mdp: MDP, forms: dict[str, Any], description: dict[str, Any]) -> None:
+        """Policy and value on this grid, with the nodes of `mdp` and these forms of the actions."""
+        self.description = description
+        self.it = Collocation(self.method.name, mdp, forms, description, self.look_at_the_clock)
+
+    def grid_state(self) -> dict[str, Any]:
+        """What `restore_grid` needs."""
+        assert self.it.mdp.quadrature is not None
+        return {
+            "nodes": self.it.mdp.quadrature.nodes,
+            "forms": self.it.policy.forms.describe(),
+            "grid": self.description,
+            "iteration": self.it.state(),
+        }
+
+    def restore_grid(self, state: dict[str, Any]) -> None:
+        """The grid, and all on it, as `grid_state` found it."""
+        mdp = MDP(self.task.model, self.mdp.device, self.mdp.dtype, Quadrature(nodes=state["nodes"]))
+        self.make_grid(mdp, state["forms"], state["grid"])
+        self.it.restore(state["iteration"])
+
+
+class TimeIterationRun(OnGrid):
+    """A stationary model: iterations on one grid, and then the value of the best policy that they gave."""
+
+    def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut):
+        super().__init__(method, mdp, task, held_out)
+        self.reserve = FOR_VALUE * (task.time_limit or 0.0)
+        self.change, self.smallest, self.since = math.inf, math.inf, 0
+
+    def begin(self) -> None:
+        policy = self.sketch().policy
+        self.it.begin(policy)
+
+    def step(self) -> None:
+        change = self.it.step()
+        self.smallest, self.since = (change, 0) if change < self.smallest else (self.smallest, self.since + 1)
+        self.change, self.columns = change, {"change": change}
+        if change <= self.method.change:
+            self.converged = True
+        elif self.since >= PATIENCE:
+            self.message = f"the change stopped falling at {self.smallest:.1e} (asked for: {self.method.change:.1e})"
+
+    def due(self, step: int) -> bool:
+        return step > 0 and step % self.method.every == 0
+
+    def answer(self) -> Answer:
+        return self.it.policy, self.it.value
+
+    def finish(self, answer: Answer) -> Answer:
+        policy, value = answer
+        it = self.it
+        evaluate(it.name, it.mdp, it.value, policy.on(it.mdp), KRYLOV, it.chunk, self.task.remaining)
+        return policy, it.value.on(value.mdp)
+
+    def where(self, step: int) -> str:
+        at = f", at a change of {self.change:.1e}" if self.change < math.inf else ""
+        return f"after {step} iterations{at}"
+
+    def state(self) -> dict[str, Any]:
+        return {**self.grid_state(), "numbers": [self.change, self.smallest, self.since]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.restore_grid(state)
+        self.change, self.smallest, self.since = state["numbers"]
+
+
+class BackwardsRun(OnGrid, LifeCycleRun):
+    """A life cycle, one pass; the periods that were not reached get the policy of the last one solved."""
+
+    def begin(self) -> None:
+        policy = self.sketch().policy
+        self.it.begin(policy, self.horizon - 1)
+
+    def solve_period(self, t: int) -> None:
+        self.it.step_back(t)
+
+    def answer(self) -> Answer:
+        last = self.horizon - self.done
+        for t in range(last):
+            self.it.policy.copy_period(last, t)
+            self.it.value.copy_period(last, t)
+        return self.it.policy, self.it.value
+
+    def state(self) -> dict[str, Any]:
+        return {**self.grid_state(), "done": self.done}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.restore_grid(state)
+        self.done = state["done"]

@@ -1,0 +1,394 @@
+"""The polish of a policy: what it begins from, its networks, and its steps, everywhere or backwards through a life."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from econrl.accuracy.held_out import HeldOut
+from econrl.approximation.networks import exchangeable
+from econrl.approximation.units import units_of
+from econrl.errors import SolveError
+from econrl.optimality.bounded_forms import FREE, forms_of
+from econrl.optimality.find_structure import find_structure
+from econrl.optimality.multipliers import cannot_price, matter, priced_residuals, steepness, without_multipliers
+from econrl.optimality.quadrature_choice import KINKED, coarsest
+from econrl.problem.bellman import lookahead
+from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import Quadrature
+from econrl.problem.simulate import own_states
+from econrl.problem.state_function import StateFunction
+from econrl.solvers.common.run import LifeCycleRun, Run
+from econrl.solvers.common.task import Answer, Task
+from econrl.solvers.off_policy.ddpg import DDPG
+from econrl.solvers.perturbation.expansions import ExpandedPolicy, ExpandedValue
+from econrl.solvers.perturbation.linear_policy import LinearPolicy, QuadraticValue
+from econrl.solvers.polish.correction_networks import PeriodFunction, PolishedPolicy, PolishedValue
+from econrl.solvers.polish.levenberg_marquardt import GaussNewton, Parameters
+from econrl.solvers.polish.network_value import imitate, solve_bellman, with_weights
+from econrl.solvers.polish.residuals import euler_rows, optimality_rows, picked
+from econrl.solvers.polish.sampler import Sampler
+from econrl.storage.checkpoint import function_from, function_state
+
+START_SHARE = 1 / 3  # of a time limit, at most, for the actor-critic that a run may begin with: the polish is faster
+START_STATES, FEWEST_STATES = 2000, 256  # to learn from the starting policy; in a step
+DEFAULT_STEPS = 300  # two to five minutes on a small model
+EXACT = 1e-12  # an error at which nothing is left to polish
+MOST_DOUBLINGS = 3  # of the states in a step, until what is left is not their noise
+FOR_VALUE = 0.15  # of a time limit, kept for the value
+NUMBERS = 4_000_000  # held at once in a chunk: states x residuals x (nodes + 1) x widths
+
+
+class Settings(Protocol):
+    """What the polish reads of the method's settings (`Newton`)."""
+
+    @property
+    def hidden(self) -> tuple[int, ...]: ...
+    @property
+    def rows(self) -> float: ...
+    @property
+    def box(self) -> float: ...
+    @property
+    def paths(self) -> int: ...
+    @property
+    def nodes(self) -> int: ...
+    @property
+    def quadrature(self) -> float: ...
+    @property
+    def every(self) -> int: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def settling(self) -> int: ...
+    @property
+    def fit_steps(self) -> int: ...
+    @property
+    def value_steps(self) -> int: ...
+    @property
+    def start_steps(self) -> int: ...
+
+
+def actor_critic(task: Task, steps: int) -> tuple[StateFunction, StateFunction]:
+    """A short run of DDPG to begin with."""
+    method = DDPG()
+    mdp = MDP(task.model, task.device, method.dtype, Quadrature(nodes=method.nodes))
+    limit = None if task.time_limit is None else START_SHARE * task.remaining()
+    result = method.run(mdp, Task(task.model, task.device, task.seed, steps, limit))
+    return result.policy, result.value
+
+
+class Polish:
+    """The networks that Gauss-Newton moves, the problem with the quadrature that suffices, and the states they see.
+
+    `start` is what the networks begin as. Raises SolveError where tomorrow's multipliers matter and cannot be known.
+    """
+
+    def __init__(self, method: Settings, mdp: MDP, task: Task, start: Answer, drifts: bool):
+        self.method, self.task = method, task
+        policy, value = (function.on(mdp) for function in start)
+        self.start_policy, self.start_value = policy, value
+        self.sampler = Sampler(mdp, method.box, method.paths, drifts, task.generator(mdp.device))
+        torch.default_generator.manual_seed(task.seed)  # of the networks' first weights: the start has drawn from it
+        s = self.sampler.sample(policy, START_STATES)
+        forms = forms_of(mdp, s, policy(s))
+        smooth = all(form == FREE for form in forms)
+        self.structure = without_multipliers(find_structure(mdp), forms, mdp)
+        self.with_multipliers = matter(self.structure)
+        self.mdp = self.coarser(mdp, policy, s[:500]) if smooth or self.with_multipliers else mdp
+        if self.with_multipliers:
+            self.require_multipliers(mdp, s, policy(s))
+        steep = steepness(mdp, self.structure, policy, s[:100]) if self.with_multipliers else None
+        hidden = method.hidden if mdp.horizon is None else method.hidden[:1]
+        units, linear = units_of(value(s)), smooth and isinstance(policy, LinearPolicy | ExpandedPolicy)
+        quadratic = isinstance(value, QuadraticValue | ExpandedValue) and units.sign == 0
+        self.policy = PolishedPolicy(mdp, hidden, forms, linear, steep).to(mdp.device, mdp.dtype)
+        self.value = PolishedValue(mdp, hidden, asdict(units), quadratic).to(mdp.device, mdp.dtype)
+        for function in (self.policy, self.value):
+            function.mdp = self.mdp
+            function.requires_grad_(False)
+        self.sampler.begin_paths()
+        self.states, self.states_for_value = self.enough(self.policy, self.sampler.rows), self.enough(self.value, 1)
+        if not self.structure.exists:
+            self.states = max(self.states, self.states_for_value)
+        points = len(self.mdp.nodes) * (len(self.mdp.nodes) if self.structure.joint else 1) + 1
+        width = max(sum(hidden) * (mdp.groups[0].size if exchangeable(mdp) else 1), mdp.S)
+        self.chunk = max(NUMBERS // (points * width * self.sampler.rows), 4)
+
+    def coarser(self, mdp: MDP, policy: StateFunction, s: Tensor) -> MDP:
+        """The problem with as few nodes as leave the residuals of the start as they are."""
+        if not self.structure.exists:
+            return mdp
+        tolerance = max(self.method.quadrature, KINKED) if self.with_multipliers else self.method.quadrature
+        return coarsest(mdp, self.structure, policy, s, self.method.nodes, tolerance)
+
+    def require_multipliers(self, mdp: MDP, s: Tensor, a: Tensor) -> None:
+        """Raise SolveError where tomorrow's multipliers cannot be known along with the policy."""
+        one = "each period of a life cycle has multipliers of its own"
+        if reason := one if mdp.horizon is not None else cannot_price(mdp, s, a):
+            why = f"where a bound binds tomorrow its multiplier enters today's Euler equation, and {reason}"
+            raise SolveError(f"newton cannot polish {type(mdp.model).__name__}: {why}. Take time_iteration or ddpg")
+
+    def enough(self, function: PeriodFunction, rows: int) -> int:
+        """States in a step, where each gives so many residuals."""
+        weights = sum(p.numel() for p in function.networks[0].parameters())
+        return max(int(self.method.rows * weights / rows), FEWEST_STATES)
+
+    def imitate(self, function: PeriodFunction, period: int, s: Tensor, z: Tensor) -> None:
+        """Fit one network's outputs to z (B, outputs) at the states s (B, S)."""
+        imitate(function, period, s, z, self.chunk, self.method.fit_steps)
+
+    def evaluate(self, policy: StateFunction) -> None:
+        """Find the value of a policy, from the starting value, in the time that is left."""
+        if isinstance(self.start_value, QuadraticValue | ExpandedValue) and self.value.base is not None:
+            self.value.begin_at(self.start_value)
+        else:
+            s = self.sampler.known(self.sampler.sample(policy, self.states_for_value))
+            self.imitate(self.value, 0, s, self.value.units.raw(self.start_value(s)).unsqueeze(-1))
+        states = partial(self.sampler.sample, policy, self.states_for_value)
+        steps, remaining = self.method.value_steps, self.task.remaining
+        solve_bellman(self.mdp, policy, self.value, states, self.chunk, steps, remaining)
+
+    def state(self) -> dict[str, Any]:
+        """The start, the networks, and what further draws depend on."""
+        start = [function_state(function) for function in (self.start_policy, self.start_value)]
+        networks = [function.state_dict() for function in (self.policy, self.value)]
+        return {"start": start, "networks": networks, "sampler": self.sampler.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for function, kept in zip((self.policy, self.value), state["networks"], strict=True):
+            function.load_state_dict(kept)
+        self.sampler.restore(state["sampler"])
+
+
+class Polishing(Run):
+    """What both runs share: they begin as another solution, which is their first answer."""
+
+    overrules_measure = False
+
+    def __init__(self, method: Settings, mdp: MDP, task: Task, held_out: HeldOut):
+        super().__init__(mdp, task, held_out)
+        self.method = method
+        self.polish: Polish | None = None
+
+    def begin(self) -> None:
+        self.start = self.task.warm_start or actor_critic(self.task, self.method.start_steps)
+        self.held_out.tolerate(self.start[0])
+
+    def due(self, step: int) -> bool:
+        return step == 0 or step % self.method.every == 0
+
+    def prepare(self) -> Polish:
+        """Make the networks, which begin as the start."""
+        drifts = self.held_out.tolerated > 0
+        self.polish = Polish(self.method, self.mdp, self.task, self.start, drifts)
+        return self.polish
+
+    def state(self) -> dict[str, Any]:
+        if self.polish is not None:
+            return {"polish": self.polish.state()}
+        return {"polish": {"start": [function_state(function) for function in self.start]}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        kept = state["polish"]
+        policy, value = (function_from(self.mdp, function) for function in kept["start"])
+        self.start = policy, value
+        self.held_out.tolerate(policy)
+        if "networks" in kept:
+            self.prepare().restore(kept)
+
+
+class PolishRun(Polishing):
+    """A stationary model: steps on fresh states, and then the value of the best policy."""
+
+    def __init__(self, method: Settings, mdp: MDP, task: Task, held_out: HeldOut):
+        super().__init__(method, mdp, task, held_out)
+        self.reserve = FOR_VALUE * (task.time_limit or 0.0)
+        self.made, self.states, self.since, self.doublings = 0, 0, -1, 0
+
+    @property
+    def last_step(self) -> int | None:
+        return self.task.steps or (DEFAULT_STEPS if self.task.time_limit is None else None)
+
+    def all_steps_made(self, step: int) -> str:
+        return ""
+
+    def step(self) -> None:
+        polish = self.polish or self.prepare_everywhere()
+        if polish.with_multipliers:
+            self.lag_policy(polish)
+        solver = self.solver
+        squares = partial(solver.squares, solver.theta)
+        before, _ = solver.step(polish.sampler.worst(polish.policy, squares, self.states))
+        self.made += 1
+        if before != before:
+            self.message = f"the residuals stopped being numbers in step {self.made}"
+        self.columns = {"residual": before**0.5}
+
+    @property
+    def ready(self) -> bool:
+        return not self.message.startswith("the residuals")
+
+    def prepare_everywhere(self) -> Polish:
+        """Let the network be the start's policy, as nearly as may be, and make the solver."""
+        polish = self.prepare()
+        self.later: nn.Module | None = None
+        start, sampler = polish.start_policy, polish.sampler
+        if isinstance(start, LinearPolicy | ExpandedPolicy) and polish.policy.base is not None:
+            polish.policy.begin_at(start)
+        else:
+            s = sampler.sample(start, polish.states)
+            known = sampler.known(s)
+            polish.imitate(polish.policy, 0, s, polish.policy.outputs_for(known, start(known)))
+        if not polish.structure.exists:
+            polish.evaluate(start)
+        self.states = polish.states
+        self.make_solver(polish)
+        return polish
+
+    def make_solver(self, polish: Polish) -> None:
+        """Gauss-Newton on the Euler equation, or where there is none on the conditions of policy and value together."""
+        policy, value = polish.policy.networks[0], polish.value.networks[0]
+        if polish.structure.exists:
+            self.solver = GaussNewton(self.euler, policy, polish.chunk)
+        else:
+            joint = nn.ModuleDict({"policy": policy, "value": value})
+            self.solver = GaussNewton(self.optimality, joint, polish.chunk)
+
+    def euler(self, theta: Parameters, x: Tensor) -> Tensor:
+        """The residuals of the Euler equation that are looked at at one state: x (S,) or (S + rows,)."""
+        polish = self.polish
+        assert polish is not None
+        policy, structure, S = polish.policy, polish.structure, self.mdp.S
+        s, rows = x[:S], x[S:]
+        network = with_weights(policy.networks[0], theta)
+        if not polish.with_multipliers:
+            return picked(euler_rows(polish.mdp, structure, partial(policy.by, network), s), rows)
+        now, then = ((partial(policy.by, of), partial(policy.gains_by, of)) for of in (network, self.later or network))
+        return picked(priced_residuals(polish.mdp, structure, *now, s.unsqueeze(0), then).squeeze(0), rows)
+
+    def optimality(self, theta: Parameters, x: Tensor) -> Tensor:
+        """The same of the first-order condition and the Bellman equation together."""
+        polish = self.polish
+        assert polish is not None
+        policy, value = (
+            partial(function.by, with_weights(function.networks[0], part_of(theta, name)))
+            for name, function in (("policy.", polish.policy), ("value.", polish.value))
+        )
+        return optimality_rows(polish.mdp, policy, polish.value, value, x[: self.mdp.S])
+
+    def lag_policy(self, polish: Polish) -> None:
+        """For the first steps, let tomorrow's policy be the last step's, as in time iteration.
+
+        Multipliers that are expected to grow for ever satisfy every condition while no one invests; a policy that is
+        far from the optimum is led there, one that is near is not.
+        """
+        lags = self.made < self.method.settling
+        self.later = copy.deepcopy(polish.policy.networks[0]) if lags else None
+
+    def answer(self) -> Answer:
+        return self.start if self.polish is None else (self.polish.policy, self.polish.value)
+
+    def measured(self, error: float, best: bool) -> None:
+        self.converged = error <= EXACT
+        if self.made == 0:
+            return
+        self.since = 0 if best or self.since < 0 else self.since + 1
+        if self.since >= self.method.patience and self.doublings == MOST_DOUBLINGS:
+            self.message = f"the error stopped falling after {self.made} steps"
+        elif self.since >= self.method.patience:  # what is left is the noise of the states: take more of them
+            self.states, self.doublings, self.since = 2 * self.states, self.doublings + 1, 0
+
+    def finish(self, answer: Answer) -> Answer:
+        """The best policy with its value, if that has a lower Bellman error than the one it had."""
+        policy, before = answer
+        polish = self.polish or self.prepare()
+        if not polish.structure.exists:
+            return answer
+        polish.evaluate(policy.on(polish.mdp))
+        values = (before, polish.value.on(before.mdp))
+        return policy, min(values, key=lambda value: self.held_out.bellman(policy, value))
+
+    def state(self) -> dict[str, Any]:
+        counts = [self.made, self.states, self.since, self.doublings]
+        return {**super().state(), "counts": counts, "mu": None if self.polish is None else self.solver.mu}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self.made, self.states, self.since, self.doublings = state["counts"]
+        if self.polish is not None:
+            self.later = None
+            self.make_solver(self.polish)
+            self.solver.mu = state["mu"]
+
+
+class PolishBackwards(Polishing, LifeCycleRun):
+    """A life cycle: period after period, the last one first, each with its own network. Until all are solved, the
+    answer is the start."""
+
+    def due(self, step: int) -> bool:
+        return step == 0 or self.done == self.horizon
+
+    @property
+    def ready(self) -> bool:
+        return self.done in (0, self.horizon)
+
+    def where(self, step: int) -> str:
+        return f"{super().where(step)}; the start is returned"
+
+    def solve_period(self, t: int) -> None:
+        polish = self.polish or self.prepare_lives()
+        s = polish.sampler.of_period(self.pool, t, polish.states)
+        self.solve_euler(polish, s, t)
+        with torch.no_grad():
+            v = lookahead(polish.mdp, polish.value, s, polish.policy(s))
+        polish.imitate(polish.value, t, s, polish.value.units.raw(v).unsqueeze(-1))
+
+    def prepare_lives(self) -> Polish:
+        """The networks, and lives under the starting policy."""
+        polish = self.prepare()
+        n, generator = polish.states * self.horizon, polish.sampler.generator
+        self.pool = own_states(polish.mdp, polish.start_policy, n, 0, 0, generator)[0]
+        return polish
+
+    def solve_euler(self, polish: Polish, s: Tensor, t: int) -> None:
+        """The Euler equation of period t given the policy of t + 1; the value of t begins as that of t + 1."""
+        policy, value = polish.policy, polish.value
+        later = t + 1 < self.horizon
+        if later:
+            value.networks[t].load_state_dict(value.networks[t + 1].state_dict())
+        network, next_network = policy.networks[t], policy.networks[t + 1 if later else t]
+
+        def residual(theta: Parameters, s: Tensor) -> Tensor:
+            now, then = (partial(policy.by, n) for n in (with_weights(network, theta), next_network))
+            return euler_rows(polish.mdp, polish.structure, now, s, then)
+
+        polish.imitate(policy, t, s, policy.outputs_for(s, polish.start_policy(s)))
+        solver = GaussNewton(residual, network, polish.chunk)
+        # Where all consume everything tomorrow, tomorrow's network is flat today: compare it with the start's.
+        if later and solver.loss(dict(next_network.named_parameters()), s) < solver.loss(solver.theta, s):
+            solver.set({name: p.clone() for name, p in next_network.named_parameters()})
+        solver.fit(s, self.method.fit_steps)
+
+    def answer(self) -> Answer:
+        done = self.polish is not None and self.done == self.horizon
+        return (self.polish.policy, self.polish.value) if self.polish is not None and done else self.start
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "done": self.done, "pool": None if self.polish is None else self.pool}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self.done = state["done"]
+        if state["pool"] is not None:
+            self.pool = state["pool"].to(self.mdp.low)
+
+
+def part_of(theta: Parameters, prefix: str) -> Parameters:
+    """The parameters of one network among those of several."""
+    return {name.removeprefix(prefix): p for name, p in theta.items() if name.startswith(prefix)}
