@@ -45,7 +45,7 @@ class BatchEnv(VecEnv):
 
     render_mode = None
 
-    def __init__(self, model: Model | str, n: int = 16, **settings: Any):
+    def __init__(self, model: Model | str, n: int = 16, **settings: Any) -> None:
         self.batch = Batch(model, n, **settings)
         self.model, self.normalised = self.batch.model, self.batch.normalised
         super().__init__(n, self.batch.observation_space, self.batch.action_space)
@@ -61,7 +61,7 @@ class BatchEnv(VecEnv):
     def step_async(self, actions: np.ndarray) -> None:
         self.actions = actions
 
-    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict]]:
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         new = self.batch.step(self.actions)
         infos: list[dict[str, Any]] = [
             {"discount": beta, "TimeLimit.truncated": truncated}

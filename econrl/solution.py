@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from econrl.accuracy.error_table import accuracy_table, samples
+from econrl.adapters import normalised  # noqa: F401  (so that `load` knows its kind of policy)
 from econrl.errors import MethodError
 from econrl.family.member import member_at
 from econrl.optimality.find_structure import find_structure
@@ -22,6 +23,7 @@ from econrl.problem.state_function import StateFunction
 from econrl.spec.model import Model
 from econrl.storage import saving
 from econrl.storage.files import new_folder
+from econrl.storage.model_lookup import zoo
 
 
 class Solution:
@@ -39,7 +41,7 @@ class Solution:
         value: StateFunction,
         training: pd.DataFrame,
         info: dict[str, Any],
-    ):
+    ) -> None:
         self.model, self.training, self.info = model, training, info
         self.mdp = MDP(model, quadrature=FINER)
         self._policy, self._value = policy.on(self.mdp), value.on(self.mdp)
@@ -66,6 +68,16 @@ class Solution:
             return "converged"
         made = self.info.get("planned_steps") == self.info["steps"] and self.info.get("tol") is None
         return "all planned steps made" if made else "not converged"
+
+    @property
+    def policy_function(self) -> StateFunction:
+        """The policy as a function of flat states: s (..., S) to feasible actions (..., A)."""
+        return self._policy
+
+    @property
+    def value_function(self) -> StateFunction:
+        """The policy's value as a function of flat states: s (..., S) to V (...)."""
+        return self._value
 
     @property
     def structure(self) -> Structure:
@@ -118,9 +130,9 @@ class Solution:
     def accuracy(self, points: int = 10_000, reference: Solution | None = None) -> pd.DataFrame:
         """Error measures at states of its own simulation and of the box, none of which it was fitted to.
 
-        Columns: sample (ergodic, box), measure, unit (log10 or share), mean, p99, max. See `econrl.accuracy`.
-        `reference`, a solution of the same model, is what the welfare loss is measured against where there is no closed
-        form.
+        Columns: sample (ergodic, box), measure, unit (log10 or share), mean, p99, max. See
+        `econrl.accuracy.error_table`. `reference`, a solution of the same model, is what the welfare loss is measured
+        against where there is no closed form.
         """
         with torch.no_grad():
             states = samples(self.mdp, self._policy, points)
@@ -128,7 +140,7 @@ class Solution:
 
     def accuracy_at(self, states: dict[str, tuple[Tensor, float]], reference: Solution | None = None) -> pd.DataFrame:
         """The same at given samples of states, so that several solutions can be measured at the same ones."""
-        better = None if reference is None else reference._policy
+        better = None if reference is None else reference.policy_function
         return accuracy_table(self.mdp, self.structure, self._policy, self._value, states, better)
 
     def plot(self) -> Any:
@@ -149,4 +161,5 @@ def load(folder: str | Path, model: Model | type[Model] | None = None) -> Soluti
 
     Raises SaveError, with the reason, where the folder is damaged or belongs to another model or version.
     """
+    zoo()  # imports the models of econrl, so that a saved name finds its class
     return Solution(*saving.read(folder, model))

@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
 
 from econrl import Action, Model, Normal, State
 
@@ -22,40 +25,40 @@ class BrockMirman(Model):
     sigma: float = 0.1  # standard deviation of log productivity
 
     @property
-    def k_ss(self):
+    def k_ss(self) -> float:
         return (self.alpha * self.beta) ** (1 / (1 - self.alpha))
 
-    def states(self):
+    def states(self) -> tuple[State, State]:
         return (
             State("k", low=0.5 * self.k_ss, high=1.5 * self.k_ss),
             State("z", low=-3 * self.sigma, high=3 * self.sigma),
         )
 
-    def actions(self):
+    def actions(self) -> Action:
         return Action("c", low=0.0, high=self.output)
 
-    def shocks(self):
+    def shocks(self) -> Normal:
         return Normal("eps", std=self.sigma)
 
-    def output(self, s):
+    def output(self, s: Any) -> Tensor:
         return s.z.exp() * s.k**self.alpha
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return a.c.log()
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"k": self.output(s) - a.c, "z": e.eps}
 
-    def outcomes(self, s, a):
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         return {"output": self.output(s), "investment": self.output(s) - a.c}
 
-    def steady_state(self):
+    def steady_state(self) -> dict[str, Any]:
         return {"k": self.k_ss, "z": 0.0, "c": self.k_ss**self.alpha - self.k_ss}
 
-    def exact_policy(self, s):
+    def exact_policy(self, s: Any) -> dict[str, Tensor]:
         return {"c": (1 - self.alpha * self.beta) * self.output(s)}
 
-    def exact_value(self, s):
+    def exact_value(self, s: Any) -> Tensor:
         ab = self.alpha * self.beta
         D = 1 / (1 - ab)
         B = self.alpha * D

@@ -1,6 +1,10 @@
 """Buffer-stock saving: an impatient consumer, permanent and transitory income risk, no borrowing."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from econrl import Action, Discrete, LogNormal, Model, State
 from econrl.utility import crra
@@ -28,34 +32,34 @@ class BufferStock(Model):
     p: float = 0.05  # probability of unemployment
     replacement: float = 0.3  # income when unemployed
 
-    def states(self):
+    def states(self) -> State:
         return State("m", low=self.replacement, high=5.0)
 
-    def actions(self):
+    def actions(self) -> Action:
         return Action("c", low=0.0, high=lambda s: s.m)
 
-    def shocks(self):
+    def shocks(self) -> tuple[LogNormal, LogNormal, Discrete]:
         return (
             LogNormal("psi", std=self.sigma_psi),
             LogNormal("xi", std=self.sigma_theta),
             Discrete("employed", values=(0.0, 1.0), probabilities=(self.p, 1 - self.p)),
         )
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return crra(a.c, self.gamma)
 
-    def discount(self, s, a, e):
+    def discount(self, s: Any, a: Any, e: Any) -> Tensor:
         return self.beta * self.survival * (self.G * e.psi) ** (1 - self.gamma)
 
-    def income(self, e):
+    def income(self, e: Any) -> Tensor:
         wage = (1 - self.p * self.replacement) / (1 - self.p)
         return e.employed * wage * e.xi + (1 - e.employed) * self.replacement
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"m": self.R / (self.G * e.psi) * (s.m - a.c) + self.income(e)}
 
-    def outcomes(self, s, a):
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         return {"saving": s.m - a.c, "consumed share": a.c / s.m}
 
-    def initial(self, n, generator):
+    def initial(self, n: int, generator: torch.Generator) -> dict[str, Any]:
         return {"m": 1.0}

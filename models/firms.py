@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+from torch import Tensor
 
 from econrl import Action, Model, Normal, State
 from econrl.models.investment import Investment
@@ -42,50 +45,50 @@ class Firms(Model):
     sigma_common: float = 0.01  # standard deviation of the common innovation
 
     @cached_property
-    def firm(self):
+    def firm(self) -> Investment:
         """One firm on its own, at a constant price."""
         own = {name: getattr(self, name) for name in ("beta", "theta", "delta", "phi", "rho")}
         return Investment(**own, sigma=math.hypot(self.sigma, self.sigma_common))
 
-    def states(self):
+    def states(self) -> tuple[State, State]:
         K, z = self.firm.states()
         return State("K", K.low, K.high, size=self.n), State("z", z.low, z.high, size=self.n)
 
-    def actions(self):
+    def actions(self) -> Action:
         i = self.firm.actions()
         return Action("i", i.low, i.high, size=self.n)
 
-    def shocks(self):
+    def shocks(self) -> tuple[Normal, Normal]:
         return Normal("eps", std=self.sigma, size=self.n), Normal("common", std=self.sigma_common)
 
-    def output(self, s):
+    def output(self, s: Any) -> Tensor:
         """y_j (..., n); price times it is the profit of `Investment`."""
         return self.firm.profit(s) / self.firm.price
 
-    def surplus(self, s):
+    def surplus(self, s: Any) -> Tensor:
         return self.firm.price * self.n * crra(self.output(s).mean(-1), self.eta)
 
-    def costs(self, s, a):
+    def costs(self, s: Any, a: Any) -> Tensor:
         """What each firm pays for its investment, (..., n)."""
         return self.firm.profit(s) - self.firm.reward(s, a)
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return self.surplus(s) - self.costs(s, a).sum(-1)
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"K": (1 - self.delta + a.i) * s.K, "z": self.rho * s.z + e.eps + e.common.unsqueeze(-1)}
 
-    def outcomes(self, s, a):
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         mean = self.output(s).mean(-1)
         return {"output": self.n * mean, "price": self.firm.price * mean**-self.eta,
                 "investment": (a.i * s.K).sum(-1)}  # fmt: skip
 
-    def steady_state(self):
+    def steady_state(self) -> dict[str, Any]:
         return {"K": 1.0, "z": 0.0, "i": self.delta}
 
-    def exact_policy(self, s):
+    def exact_policy(self, s: Any) -> dict[str, Tensor] | None:
         return self.firm.exact_policy(s) if self.eta == 0 else None
 
-    def exact_value(self, s):
+    def exact_value(self, s: Any) -> Tensor | None:
         values = self.firm.exact_value(s) if self.eta == 0 else None
         return None if values is None else values.sum(-1)

@@ -1,6 +1,9 @@
 """Stochastic optimal growth with one sector, the test bed of numerical methods in economics."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
 
 from econrl import Action, Model, Normal, State
 from econrl.utility import crra
@@ -26,32 +29,32 @@ class StochasticGrowth(Model):
     sigma: float = 0.01  # standard deviation of its innovation
 
     @property
-    def A(self):
+    def A(self) -> float:
         return (1 / self.beta - (1 - self.delta)) / self.alpha
 
-    def states(self):
+    def states(self) -> tuple[State, State]:
         return State("k", low=0.9, high=1.1), State("z", low=-0.1, high=0.1)
 
-    def actions(self):
+    def actions(self) -> Action:
         return Action("c", low=0.0, high=self.resources)
 
-    def shocks(self):
+    def shocks(self) -> Normal:
         return Normal("eps", std=self.sigma)
 
-    def output(self, s):
+    def output(self, s: Any) -> Tensor:
         return self.A * s.z.exp() * s.k**self.alpha
 
-    def resources(self, s):
+    def resources(self, s: Any) -> Tensor:
         return self.output(s) + (1 - self.delta) * s.k
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return crra(a.c, self.gamma)
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"k": self.resources(s) - a.c, "z": self.rho * s.z + e.eps}
 
-    def outcomes(self, s, a):
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         return {"output": self.output(s), "investment": self.output(s) - a.c}
 
-    def steady_state(self):
+    def steady_state(self) -> dict[str, Any]:
         return {"k": 1.0, "z": 0.0, "c": self.A - self.delta}

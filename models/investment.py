@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from econrl import Action, Model, Normal, State
 
@@ -31,49 +33,49 @@ class Investment(Model):
     productivity: float = 1.0  # profit over the one at which K = 1 and q = 1 in the steady state
 
     @property
-    def r(self):
+    def r(self) -> float:
         return 1 / self.beta - 1
 
     @property
-    def price(self):
+    def price(self) -> float:
         return self.productivity * (self.r + self.delta) / self.theta
 
     @property
-    def q(self):
+    def q(self) -> float:
         """Marginal q with constant returns and iid z; the smaller root, the other violates transversality."""
         root = (self.phi * self.r) ** 2 + 2 * self.phi * self.r - 2 * self.phi * (self.price - self.delta)
         return 1 + self.phi * self.r - math.sqrt(root)
 
-    def states(self):
+    def states(self) -> tuple[State, State]:
         wide = 4 * self.sigma / math.sqrt(1 - self.rho**2)
         return State("K", low=0.5, high=1.5), State("z", low=-wide, high=wide)
 
-    def actions(self):
+    def actions(self) -> Action:
         # With constant returns a firm that grows faster than the interest rate has no finite value.
         fastest = self.r if self.theta == 1 else 0.3
         return Action("i", low=self.delta - 0.3, high=self.delta + fastest)
 
-    def shocks(self):
+    def shocks(self) -> Normal:
         return Normal("eps", std=self.sigma)
 
-    def profit(self, s):
+    def profit(self, s: Any) -> Tensor:
         return (self.price + s.z) * s.K**self.theta
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return self.profit(s) - a.i * s.K - self.phi / 2 * (a.i - self.delta) ** 2 * s.K
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"K": (1 - self.delta + a.i) * s.K, "z": self.rho * s.z + e.eps}
 
-    def outcomes(self, s, a):
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         return {"profit": self.profit(s), "investment": a.i * s.K, "marginal q": 1 + self.phi * (a.i - self.delta)}
 
-    def exact_policy(self, s):
+    def exact_policy(self, s: Any) -> dict[str, Tensor] | None:
         if self.theta != 1 or self.rho != 0:
             return None
         return {"i": torch.full_like(s.K, self.delta + (self.q - 1) / self.phi)}
 
-    def exact_value(self, s):
+    def exact_value(self, s: Any) -> Tensor | None:
         if self.theta != 1 or self.rho != 0:
             return None
         i = self.delta + (self.q - 1) / self.phi

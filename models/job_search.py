@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from econrl import Choice, Model, State, Uniform
 
@@ -27,23 +29,23 @@ class JobSearch(Model):
     lowest: float = 0.0  # wage offered
     highest: float = 1.0  # wage offered
 
-    def states(self):
+    def states(self) -> State:
         return State("w", low=self.lowest, high=self.highest)
 
-    def actions(self):
+    def actions(self) -> Choice:
         return Choice("accept", n=2)
 
-    def shocks(self):
+    def shocks(self) -> Uniform:
         return Uniform("offer", low=self.lowest, high=self.highest)
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return torch.where(a.accept == 1, s.w, self.b)
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"w": torch.where(a.accept == 1, s.w, e.offer)}
 
     @property
-    def reservation_wage(self):
+    def reservation_wage(self) -> float:
         """w*. Between the lowest and the highest offer it is the smaller root of a quadratic equation."""
         patience, width = self.beta / (1 - self.beta), self.highest - self.lowest
         never_refused = (self.b + patience * (self.lowest + self.highest) / 2) / (1 + patience)
@@ -54,8 +56,8 @@ class JobSearch(Model):
         half = self.highest + width / patience
         return half - math.sqrt(half**2 - self.highest**2 - 2 * width * self.b / patience)
 
-    def exact_policy(self, s):
+    def exact_policy(self, s: Any) -> dict[str, Tensor]:
         return {"accept": (s.w > self.reservation_wage).to(s.w.dtype)}
 
-    def exact_value(self, s):
+    def exact_value(self, s: Any) -> Tensor:
         return s.w.clamp(min=self.reservation_wage) / (1 - self.beta)

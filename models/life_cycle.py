@@ -1,8 +1,10 @@
 """Saving over a working life and retirement, with permanent and transitory income risk and no borrowing."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from econrl import Action, LogNormal, Model, State
 from econrl.utility import crra
@@ -31,33 +33,33 @@ class LifeCycle(Model):
     sigma_theta: float = 0.1  # standard deviation of the log transitory shock
     pension: float = 0.7  # income in retirement over permanent income
 
-    def states(self):
+    def states(self) -> State:
         return State("m", low=0.5, high=20.0)
 
-    def actions(self):
+    def actions(self) -> Action:
         return Action("c", low=0.0, high=lambda s: s.m)
 
-    def shocks(self):
+    def shocks(self) -> tuple[LogNormal, LogNormal]:
         return LogNormal("psi", std=self.sigma_psi), LogNormal("theta", std=self.sigma_theta)
 
-    def works_next(self, s):
+    def works_next(self, s: Any) -> Tensor:
         return s.t + 1 < self.retirement
 
-    def income_growth(self, s, e):
+    def income_growth(self, s: Any, e: Any) -> Tensor:
         return torch.where(self.works_next(s), self.growth * e.psi, 1.0)
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return crra(a.c, self.gamma)
 
-    def discount(self, s, a, e):
+    def discount(self, s: Any, a: Any, e: Any) -> Tensor:
         return self.beta * self.income_growth(s, e) ** (1 - self.gamma)
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         income = torch.where(self.works_next(s), e.theta, self.pension)
         return {"m": self.R / self.income_growth(s, e) * (s.m - a.c) + income}
 
-    def outcomes(self, s, a):
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         return {"saving": s.m - a.c}
 
-    def initial(self, n, generator):
+    def initial(self, n: int, generator: torch.Generator) -> dict[str, Any]:
         return {"m": 1.0}

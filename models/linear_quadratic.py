@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from econrl import Action, Model, Normal, State
 
@@ -28,17 +30,17 @@ class LinearQuadratic(Model):
     seed: int = 0  # of the draw of A and B
 
     @cached_property
-    def A(self):
+    def A(self) -> np.ndarray:
         draw = np.random.default_rng(self.seed).normal(size=(self.n, self.n))
         return self.radius * draw / np.abs(np.linalg.eigvals(draw)).max()
 
     @cached_property
-    def B(self):
+    def B(self) -> np.ndarray:
         draw = np.random.default_rng([self.seed, 1]).normal(size=(self.n, self.m))
         return draw / np.sqrt(self.m)
 
     @cached_property
-    def riccati(self):
+    def riccati(self) -> tuple[np.ndarray, np.ndarray, float]:
         """(P, F, d) of the optimal cost x'Px + d and the optimal rule u = -F x."""
         from scipy.linalg import solve_discrete_are
 
@@ -47,32 +49,32 @@ class LinearQuadratic(Model):
         F = np.linalg.solve(np.eye(self.m) + B.T @ P @ B, B.T @ P @ A)
         return P, F, self.beta / (1 - self.beta) * self.noise**2 * np.trace(P)
 
-    def states(self):
+    def states(self) -> State:
         return State("x", low=-1.0, high=1.0, size=self.n)
 
-    def actions(self):
+    def actions(self) -> Action:
         return Action("u", size=self.m)
 
-    def shocks(self):
+    def shocks(self) -> Normal:
         return Normal("eps", std=self.noise, size=self.n)
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return -(s.x**2).sum(-1) - (a.u**2).sum(-1)
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"x": times(self.A, s.x) + times(self.B, a.u) + e.eps}
 
-    def initial(self, n, generator):
+    def initial(self, n: int, generator: torch.Generator) -> dict[str, Any]:
         return {"x": torch.zeros(n, self.n)}
 
-    def exact_policy(self, s):
+    def exact_policy(self, s: Any) -> dict[str, Tensor]:
         return {"u": -times(self.riccati[1], s.x)}
 
-    def exact_value(self, s):
+    def exact_value(self, s: Any) -> Tensor:
         P, _, d = self.riccati
         return -(times(P, s.x) * s.x).sum(-1) - d
 
 
-def times(matrix, x):
+def times(matrix: np.ndarray, x: Tensor) -> Tensor:
     """Matrix times vector, for a batch of vectors x (..., n)."""
     return x @ torch.as_tensor(matrix).to(x).T

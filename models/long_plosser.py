@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from econrl import Budget, Model, Normal, State
 
@@ -43,94 +45,94 @@ class LongPlosser(Model):
     seed: int = 0  # of the input-output table
 
     @cached_property
-    def b(self):
+    def b(self) -> np.ndarray:
         """Labour shares (n,)."""
         return np.linspace(0.2, 0.5, self.n)
 
     @cached_property
-    def a(self):
+    def a(self) -> np.ndarray:
         """a_ij (n, n), the share of good j in the cost of sector i."""
         draw = np.random.default_rng(self.seed).uniform(0.5, 1.5, (self.n, self.n))
         return (1 - self.b)[:, None] * draw / draw.sum(axis=1, keepdims=True)
 
     @cached_property
-    def theta(self):
+    def theta(self) -> np.ndarray:
         return np.full(self.n, 1 / self.n)
 
     @cached_property
-    def g(self):
+    def g(self) -> np.ndarray:
         """The elasticity of the value to each output, (n,)."""
         return np.linalg.solve(np.eye(self.n) - self.beta * self.a.T, self.theta)
 
     @cached_property
-    def input_shares(self):
+    def input_shares(self) -> np.ndarray:
         """X_ij / Y_j (n, n)."""
         return self.beta * self.g[:, None] * self.a / self.g
 
     @cached_property
-    def hour_shares(self):
+    def hour_shares(self) -> np.ndarray:
         """L_i / H (n,)."""
         worth = self.beta * self.g * self.b
         return worth / (self.leisure + worth.sum())
 
     @cached_property
-    def log_lambda(self):
+    def log_lambda(self) -> np.ndarray:
         """ln lambda_i (n,), such that Y = 1 in the steady state."""
         return -(self.b * np.log(self.hours * self.hour_shares) + (self.a * np.log(self.input_shares)).sum(axis=1))
 
     @cached_property
-    def v(self):
+    def v(self) -> float:
         """The value at Y = 1."""
         rest = self.hours * (1 - self.hour_shares.sum())
         now = self.leisure * np.log(rest) + (self.theta * np.log(self.theta / self.g)).sum()
         return float(now / (1 - self.beta))
 
-    def states(self):
+    def states(self) -> State:
         return State("Y", low=0.6, high=1.6, size=self.n)
 
-    def actions(self):
+    def actions(self) -> tuple[Budget, ...]:
         inputs = [Budget(f"X{j}", size=self.n, total=lambda s, j=j: s.Y[..., j]) for j in range(self.n)]
         return *inputs, Budget("L", size=self.n, total=self.hours)
 
-    def shocks(self):
+    def shocks(self) -> Normal:
         return Normal("eps", std=self.sigma, size=self.n)
 
-    def inputs(self, a):
+    def inputs(self, a: Any) -> Tensor:
         """X_ij (..., n, n)."""
         return torch.stack([getattr(a, f"X{j}") for j in range(self.n)], dim=-1)
 
-    def consumption(self, s, a):
+    def consumption(self, s: Any, a: Any) -> Tensor:
         return s.Y - self.inputs(a).sum(-2)
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         rest = self.hours - a.L.sum(-1)
         return self.leisure * rest.log() + (like(self.theta, s.Y) * self.consumption(s, a).log()).sum(-1)
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         log_inputs = (like(self.a, s.Y) * self.inputs(a).log()).sum(-1)
         return {"Y": (like(self.log_lambda, s.Y) + e.eps + like(self.b, s.Y) * a.L.log() + log_inputs).exp()}
 
-    def consumption_value(self, s, a):
+    def consumption_value(self, s: Any, a: Any) -> Tensor:
         """sum_j theta_j."""
         return torch.ones_like(s.Y[..., 0])
 
-    def outcomes(self, s, a):
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         consumption = self.consumption(s, a)
         return {**{f"C{j}": consumption[..., j] for j in range(self.n)}, "leisure": self.hours - a.L.sum(-1)}
 
-    def steady_state(self):
+    def steady_state(self) -> dict[str, Any]:
         inputs = {f"X{j}": self.input_shares[:, j] for j in range(self.n)}
         return {"Y": np.ones(self.n), "L": self.hours * self.hour_shares, **inputs}
 
-    def exact_policy(self, s):
+    def exact_policy(self, s: Any) -> dict[str, Tensor]:
         shares = like(self.input_shares, s.Y)
         inputs = {f"X{j}": shares[:, j] * s.Y[..., j : j + 1] for j in range(self.n)}
         return {**inputs, "L": like(self.hours * self.hour_shares, s.Y).expand_as(s.Y)}
 
-    def exact_value(self, s):
+    def exact_value(self, s: Any) -> Tensor:
         return self.v + s.Y.log() @ like(self.g, s.Y)
 
 
-def like(array, tensor):
+def like(array: np.ndarray, tensor: Tensor) -> Tensor:
     """A numpy array as a tensor of the type and on the device of another."""
     return torch.as_tensor(array).to(tensor)

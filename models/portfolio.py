@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from torch import Tensor
 
 from econrl import Action, Budget, Discrete, Model, State
 from econrl.utility import crra
@@ -37,38 +39,38 @@ class Portfolio(Model):
     sigma_own: float = 0.15  # standard deviation of an asset's own factor
 
     @property
-    def scenarios(self):
+    def scenarios(self) -> np.ndarray:
         """Gross returns (2(n+1), n) of the risky assets."""
         axes = np.sqrt(self.n + 1) * np.vstack([np.eye(self.n + 1), -np.eye(self.n + 1)])
         premia = self.premium * np.linspace(0.9, 1.1, self.n) if self.n > 1 else np.array([self.premium])
         return self.Rf * np.exp(premia + self.sigma_market * axes[:, :1] + self.sigma_own * axes[:, 1:])
 
-    def states(self):
+    def states(self) -> State:
         return State("W", low=0.5, high=2.0)
 
-    def actions(self):
+    def actions(self) -> tuple[Action, Budget]:
         return Action("c", low=0.0, high=lambda s: s.W), Budget("w", size=self.n, total=1.0)
 
-    def shocks(self):
+    def shocks(self) -> Discrete:
         count = 2 * (self.n + 1)
         return Discrete("R", values=self.scenarios, probabilities=[1 / count] * count)
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return crra(a.c, self.gamma)
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         portfolio = self.Rf + (a.w * (e.R - self.Rf)).sum(-1)
         return {"W": (s.W - a.c) * portfolio}
 
-    def outcomes(self, s, a):
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         return {"safe share": 1 - a.w.sum(-1)}
 
     @cached_property
-    def optimum(self):
+    def optimum(self) -> tuple[np.ndarray, np.ndarray]:
         """Optimal shares w (n,) and the optimal portfolio's gross returns in each scenario."""
         excess = self.scenarios - self.Rf
 
-        def loss(w):
+        def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
             returns = self.Rf + excess @ w
             if self.gamma == 1:
                 return -np.log(returns).mean(), -(excess / returns[:, None]).mean(axis=0)
@@ -84,19 +86,19 @@ class Portfolio(Model):
         return found.x, self.Rf + excess @ found.x
 
     @property
-    def kappa(self):
+    def kappa(self) -> float | None:
         """The propensity to consume out of wealth; None where the value is infinite, beta E[R_p^(1-gamma)] >= 1."""
         _, returns = self.optimum
         kappa = 1 - (self.beta * (returns ** (1 - self.gamma)).mean()) ** (1 / self.gamma)
         return kappa if kappa > 0 else None
 
-    def exact_policy(self, s):
+    def exact_policy(self, s: Any) -> dict[str, Tensor] | None:
         if self.kappa is None:
             return None
         w, _ = self.optimum
         return {"c": self.kappa * s.W, "w": torch.as_tensor(w).to(s.W).expand(*s.W.shape, self.n)}
 
-    def exact_value(self, s):
+    def exact_value(self, s: Any) -> Tensor | None:
         if self.kappa is None:
             return None
         if self.gamma != 1:

@@ -1,8 +1,10 @@
 """Retirement: how much to save, and when to stop working for good."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from econrl import Action, Choice, DiscreteState, LogNormal, Model, State
 from econrl.utility import crra
@@ -30,24 +32,24 @@ class Retirement(Model):
     y: float = 20.0  # income from work
     sigma: float = 0.1  # standard deviation of the log income shock
 
-    def states(self):
+    def states(self) -> tuple[State, DiscreteState]:
         return State("m", low=1.0, high=400.0), DiscreteState("career", n=2)
 
-    def actions(self):
+    def actions(self) -> tuple[Choice, Action]:
         return Choice("work", n=2), Action("c", low=0.0, high=lambda s: s.m)
 
-    def shocks(self):
+    def shocks(self) -> LogNormal:
         return LogNormal("eta", std=self.sigma)
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return crra(a.c, self.gamma) - self.delta * a.work * s.career
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         works = a.work * s.career
         return {"m": self.R * (s.m - a.c) + self.y * e.eta * works, "career": works}
 
-    def outcomes(self, s, a):
+    def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         return {"saving": s.m - a.c}
 
-    def initial(self, n, generator):
+    def initial(self, n: int, generator: torch.Generator) -> dict[str, Any]:
         return {"m": 20 + 30 * torch.rand(n, generator=generator, device=generator.device), "career": torch.ones(n)}

@@ -1,8 +1,10 @@
 """Bus engine replacement: when is an engine too old to be kept?"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from econrl import Choice, Discrete, MarkovChain, Model, State
 
@@ -30,28 +32,28 @@ class RustBus(Model):
     tastes: int = 17  # values of the taste shock
     widest: float = 8.0  # the largest of them
 
-    def states(self):
+    def states(self) -> tuple[State, MarkovChain]:
         return State("x", low=0.0, high=self.most), self.taste
 
     @property
-    def taste(self):
+    def taste(self) -> MarkovChain:
         """Values at equal distances, each with the logistic probability of what is nearest to it; drawn every month."""
         values = torch.linspace(-self.widest, self.widest, self.tastes, dtype=torch.float64)
         below = torch.sigmoid((values[1:] + values[:-1]) / 2)
         probabilities = torch.diff(below, prepend=below.new_zeros(1), append=below.new_ones(1))
         return MarkovChain("taste", values, probabilities.expand(self.tastes, -1))
 
-    def actions(self):
+    def actions(self) -> Choice:
         return Choice("replace", n=2)
 
-    def shocks(self):
+    def shocks(self) -> Discrete:
         return Discrete("step", values=range(len(self.steps)), probabilities=self.steps)
 
-    def reward(self, s, a):
+    def reward(self, s: Any, a: Any) -> Tensor:
         return torch.where(a.replace == 1, s.taste - self.RC, -self.theta * s.x / 1000)
 
-    def transition(self, s, a, e):
+    def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"x": torch.where(a.replace == 1, e.step, s.x + e.step).clamp(max=self.most)}
 
-    def initial(self, n, generator):
+    def initial(self, n: int, generator: torch.Generator) -> dict[str, Any]:
         return {"x": torch.zeros(n, device=generator.device)}

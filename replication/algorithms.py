@@ -67,7 +67,7 @@ def run(key: Row) -> Row:
     table = solution.accuracy(2000).set_index(["sample", "measure"])
     error = table.loc["ergodic"].loc["bellman" if key["model"] == "rust_bus" else "euler", "mean"]
     reference = exact(key["model"])
-    loss = welfare_loss(solution.mdp, solution._policy, reference._policy, REPORTED_SEED)
+    loss = welfare_loss(solution.mdp, solution.policy_function, reference.policy_function, REPORTED_SEED)
     info = solution.info
     return {"seconds": info["seconds"], "steps": info["steps"], "error": error, "loss": loss, "message": ""}
 

@@ -176,7 +176,7 @@ def measured_sb3(algorithm: str, seconds: float, seed: int) -> dict[str, object]
     table = solution(learner, spent).accuracy().set_index(["sample", "measure"])
     return {
         "seconds": spent,
-        "steps": learner._n_updates,
+        "steps": learner._n_updates,  # noqa: SLF001  (nothing public counts them)
         "measure": "euler",
         "mean": table.loc[("ergodic", "euler"), "mean"],
         "max": table.loc[("ergodic", "euler"), "max"],

@@ -128,7 +128,7 @@ def run(key: Row) -> Row:
     """Measure on their points."""
     solution = solution_of(key["model"], key["states"], key["limit"])
     mdp = MDP(solution.model, quadrature=FINER)
-    policy = solution._policy.on(mdp)
+    policy = solution.policy_function.on(mdp)
     found: Row = {"seconds": solution.info["seconds"]}
     if key["model"] == "nonsmooth" and not policy.prices:  # its multipliers are unknown, and so are its errors
         return {**found, "mean": float("nan"), "max": float("nan"), "not finite": float("nan")}

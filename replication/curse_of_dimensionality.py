@@ -104,7 +104,7 @@ def run(key: Row) -> Row:
 def held_out_states(states: int) -> torch.Tensor:
     """(B, d) of the simulation of the perturbation."""
     mdp = MDP(model_of(states))
-    linear = econrl.solve(mdp.model, "perturbation", progress=False)._policy.on(mdp)
+    linear = econrl.solve(mdp.model, "perturbation", progress=False).policy_function.on(mdp)
     return own_states(mdp, linear, POINTS, 100, 200, torch.Generator().manual_seed(REPORTED_SEED))[0]
 
 
@@ -119,8 +119,10 @@ def solve(key: Row, s: torch.Tensor) -> Row:
     error = errors(solution, s)
     held_out = solution.training
     reached = held_out.loc[held_out["error"] <= TARGET, "seconds"]
-    policy, value = (sum(x.numel() for x in f.state_dict().values()) for f in (solution._policy, solution._value))
-    grid = getattr(solution._policy, "grid", None)
+    policy, value = (
+        sum(x.numel() for x in f.state_dict().values()) for f in (solution.policy_function, solution.value_function)
+    )
+    grid = getattr(solution.policy_function, "grid", None)
     return {
         "seconds": solution.info["seconds"],
         "mean": float(error.mean().log10()),
@@ -136,7 +138,7 @@ def solve(key: Row, s: torch.Tensor) -> Row:
 def errors(solution: econrl.Solution, s: torch.Tensor) -> torch.Tensor:
     """The largest Euler error (B,) of all countries."""
     mdp = MDP(solution.model, quadrature=FINER)
-    policy, structure = solution._policy.on(mdp), find_structure(mdp)
+    policy, structure = solution.policy_function.on(mdp), find_structure(mdp)
     return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s).abs().amax(dim=-1)
 
 

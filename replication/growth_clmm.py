@@ -32,9 +32,11 @@ def errors(solution: econrl.Solution) -> tuple[float, float]:
     path = []
     for _ in range(BURN_IN + PERIODS):
         path.append(s)
-        s = mdp.transition(s, solution._policy(s), mdp.sample_shocks(s, generator))
+        s = mdp.transition(s, solution.policy_function(s), mdp.sample_shocks(s, generator))
     visited = torch.cat(path[BURN_IN:])
-    residuals = torch.cat([euler_residuals(mdp, solution.structure, solution._policy, p) for p in visited.split(2000)])
+    residuals = torch.cat(
+        [euler_residuals(mdp, solution.structure, solution.policy_function, p) for p in visited.split(2000)]
+    )
     return float(residuals.abs().mean().log10()), float(residuals.abs().max().log10())
 
 

@@ -111,11 +111,13 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
 
 
 def by_action(mdp: MDP, name: str, errors: Tensor) -> dict[str, Tensor]:
+    """The columns of errors (B, A) by the names of the actions, where there are several."""
     if mdp.A == 1:
         return {}
     return {f"{name} {column}": errors[:, i] for i, column in enumerate(columns_of(mdp.action_slots))}
 
 
 def broken(mdp: MDP, policy: Function, s: Tensor) -> Tensor:
+    """Where an action breaks a bound, or the reward is not finite, (B,)."""
     a = policy(s)
     return ~mdp.feasible(s, a) | ~mdp.reward(s, a).isfinite()

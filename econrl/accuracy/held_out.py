@@ -23,7 +23,7 @@ REPORTED_SEED, SELECTION_SEED = 987_654_321, 123_456_789  # never the same state
 class HeldOut:
     """The points on which a solver's progress is judged and its best policy chosen; not those of `accuracy_table`."""
 
-    def __init__(self, model: Model, device: torch.device | str = "cpu", points: int = 1000):
+    def __init__(self, model: Model, device: torch.device | str = "cpu", points: int = 1000) -> None:
         self.mdp = MDP(model, device)
         self.structure = find_structure(self.mdp)
         self.points, self.tolerated = points, 0.0
@@ -64,6 +64,7 @@ class HeldOut:
         self.tolerated = 1.5 * self.simulate(policy.on(self.mdp))[1]
 
     def simulate(self, policy: Function) -> tuple[Tensor, float]:
+        """States (N, S) of the policy's own simulation, and the share of periods in which a path began anew."""
         return own_states(self.mdp, policy, 3 * self.points // 4, 125, 60, self._generator())
 
 

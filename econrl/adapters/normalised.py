@@ -26,7 +26,7 @@ class Normalised(nn.Module):
     phi(s) is what econrl's own networks see (`Features`): the domain as [-1, 1], Markov chains one-hot, positive states
     with a wide domain in logarithms too. A state outside the domain lies outside [-1, 1]; nothing is clipped.
 
-    u is the unbounded form of an action (`feasible.py`): the log-odds of its share between its bounds, log shares of a
+    u is the unbounded form of an action (`feasible_set.py`): the log-odds of its share between its bounds, log shares of a
     budget over the unspent rest, units of `scale` where a bound is infinite. So every x, inside the box or not, gives
     an action that is feasible at its state, and strictly inside its bounds, where utilities are finite. x = 0 is
     `middle`, by default that of the best constant shares; at x = 1 the odds are e^reach times as high. Of a choice,
@@ -38,7 +38,7 @@ class Normalised(nn.Module):
 
     middle: Tensor
 
-    def __init__(self, mdp: MDP, middle: Sequence[float] | None = None, reach: float | None = None):
+    def __init__(self, mdp: MDP, middle: Sequence[float] | None = None, reach: float | None = None) -> None:
         super().__init__()
         name = type(mdp.model).__name__
         if reach is not None and not 0 < reach < float("inf"):
@@ -71,7 +71,7 @@ class AgentPolicy(StateFunction):
 
     def __init__(
         self, mdp: MDP, hidden: Sequence[int], activation: str, squash: str, middle: Sequence[float], reach: float
-    ):
+    ) -> None:
         super().__init__(mdp)
         self.hidden, self.activation, self.squash = list(hidden), activation, squash
         self.normalised = Normalised(mdp, middle, reach)

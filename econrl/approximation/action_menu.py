@@ -1,12 +1,12 @@
 """Finitely many actions to choose from, for methods that take a maximum over actions.
 
-A menu is D unbounded forms u (D, A) of actions (`feasible.py`), the same in every state: all options of the choices,
-with a grid for the continuous actions. The grid is even in log-odds of the shares between their bounds,
+A menu is D unbounded forms u (D, A) of actions (`feasible_set.py`), the same in every state: all options of the
+choices, with a grid for the continuous actions. The grid is even in log-odds of the shares between their bounds,
 
     a = act(s, u),    u = middle + reach x,    x in [-1, 1]^A,
 
-around the best constant shares, as far as random actions stay near the domain (`agents.py`): a grid that is even in
-shares would have next to no points where a household eats a small part of what it owns.
+around the best constant shares, as far as random actions stay near the domain (`action_reach.py`): a grid that is even
+in shares would have next to no points where a household eats a small part of what it owns.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MenuValue(StateFunction):
 
     menu: Tensor
 
-    def __init__(self, mdp: MDP, size: int):
+    def __init__(self, mdp: MDP, size: int) -> None:
         super().__init__(mdp)
         self.register_buffer("menu", mdp.low.new_zeros(size, mdp.A))
 
@@ -77,7 +77,7 @@ class MenuValue(StateFunction):
 class NetworkMenuValue(MenuValue):
     """Q(s, d) as a network with one output for each action of the menu."""
 
-    def __init__(self, mdp: MDP, size: int, hidden: Sequence[int], units: dict[str, Any]):
+    def __init__(self, mdp: MDP, size: int, hidden: Sequence[int], units: dict[str, Any]) -> None:
         super().__init__(mdp, size)
         self.hidden, self.units = list(hidden), Units(**units)
         self.features = Features(mdp)
@@ -98,7 +98,7 @@ class TableMenuValue(MenuValue):
     """Q(s, d) as a table, interpolated between its states. An action that is not allowed in one of them has a value
     there so low that it is not taken near by either."""
 
-    def __init__(self, mdp: MDP, size: int, **grid: Any):
+    def __init__(self, mdp: MDP, size: int, **grid: Any) -> None:
         super().__init__(mdp, size)
         self.entries = TableFunction(mdp, size, **grid)
 
@@ -119,7 +119,7 @@ NEVER = -1e30
 class Greedy(StateFunction):
     """pi(s) = argmax_d Q(s, d), as a feasible action; `kind` is the `MenuValue` that holds Q."""
 
-    def __init__(self, mdp: MDP, kind: str, **description: Any):
+    def __init__(self, mdp: MDP, kind: str, **description: Any) -> None:
         super().__init__(mdp)
         self.value: MenuValue = KINDS[kind](mdp, **description)  # type: ignore[assignment]
 

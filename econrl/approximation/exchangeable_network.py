@@ -44,7 +44,7 @@ class PooledNetwork(nn.Module):
         outputs: int,
         hidden: Sequence[int],
         activation: type[nn.Module] = nn.SiLU,
-    ):
+    ) -> None:
         super().__init__()
         common, means = others(own, inputs), others(results, outputs)
         for name, buffer in {

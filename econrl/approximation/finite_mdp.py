@@ -46,10 +46,12 @@ class Table:
 
     @cached_property
     def allowed(self) -> Tensor:
+        """Where an action may be taken, (N, D)."""
         return self.R.isfinite()
 
     @cached_property
     def cumulative(self) -> Tensor:
+        """The distribution function (N, D, K) of the next state, in the order of `to`."""
         return self.P.cumsum(dim=-1)
 
     @cached_property
@@ -151,7 +153,7 @@ class TableFunction(StateFunction):
 
     entries: Tensor
 
-    def __init__(self, mdp: MDP, outputs: int, **description: Any):
+    def __init__(self, mdp: MDP, outputs: int, **description: Any) -> None:
         super().__init__(mdp)
         self.description = description
         self.grid = TensorGrid(**description, device=mdp.device, dtype=mdp.dtype)
@@ -175,7 +177,7 @@ class TableFunction(StateFunction):
 class TableValue(TableFunction):
     """A value function: s (..., S) to V (...)."""
 
-    def __init__(self, mdp: MDP, **description: Any):
+    def __init__(self, mdp: MDP, **description: Any) -> None:
         super().__init__(mdp, 1, **description)
 
     def forward(self, s: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class HatGrid(SparseGrid):
         logs: Sequence[int] = (),
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
-    ):
+    ) -> None:
         pairs = [list(zip(row[::2], row[1::2], strict=True)) for row in factors]
         super().__init__(low, high, logs, pairs, centres(top), device, dtype)
         self.centres = centres(top)[1:].to(device, dtype).unsqueeze(-1)

@@ -80,7 +80,7 @@ class SmolyakGrid(SparseGrid):
         logs: Sequence[int] = (),
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
-    ):
+    ) -> None:
         super().__init__(low, high, logs, list(numbers(levels)), nodes(max(levels, default=0)), device, dtype)
 
     def one_dimensional(self, z: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class SparseGrid:
         nodes: Tensor,
         device: torch.device | str,
         dtype: torch.dtype,
-    ):
+    ) -> None:
         self.low, self.high, self.d = list(low), list(high), len(low)
         self.logs = torch.zeros(self.d, dtype=torch.bool, device=device)
         self.logs[list(logs)] = True

@@ -1,8 +1,8 @@
 """Policies that draw their actions: a Gaussian squashed into the feasible set, and a softmax for each choice.
 
 A continuous action is drawn as its unbounded u ~ N(m(s), std^2) and reached through its share y = squash(u) (see
-`feasible.py`); a choice is drawn from softmax(logits(s)), and its column of u holds the index. Densities are those of
-the shares, which have no unit:
+`feasible_set.py`); a choice is drawn from softmax(logits(s)), and its column of u holds the index. Densities are those
+of the shares, which have no unit:
 
     log pi(u | s) = sum_k log N(u_k; m_k, std_k) - log |det dy/du| + sum_d log softmax(logits_d)[choice_d]
 
@@ -102,7 +102,7 @@ class StochasticPolicy(StateFunction):
 
     like: Tensor
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], state_dependent: bool = False):
+    def __init__(self, mdp: MDP, hidden: Sequence[int], state_dependent: bool = False) -> None:
         super().__init__(mdp)
         self.hidden, self.state_dependent = list(hidden), state_dependent
         self.features = Features(mdp)

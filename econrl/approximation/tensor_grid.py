@@ -64,7 +64,7 @@ class TensorGrid:
         interpolation: str = "cubic",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
-    ):
+    ) -> None:
         if interpolation not in BASIS:
             raise MethodError(f"unknown interpolation '{interpolation}'; there are: {', '.join(BASIS)}")
         if any(n < FEWEST[interpolation] for n in points):

@@ -23,6 +23,7 @@ class Units:
     """0 for the linear unit; else the sign of V everywhere."""
 
     def value(self, x: Tensor) -> Tensor:
+        """V at x; a value in logarithms stops growing at e^80."""
         if self.sign == 0:
             return self.center + self.scale * x
         return self.sign * (self.center + self.sign * self.scale * x).clamp(max=LARGEST_EXPONENT).exp()

@@ -72,10 +72,12 @@ def refuse(message: str) -> None:
 
 
 def say(what: Any) -> None:
+    """Print a text on one line, or a table, as it is."""
     Console(markup=False, highlight=False).print(what, soft_wrap=isinstance(what, str))
 
 
 def print_version(wanted: bool) -> None:
+    """Print the version and end, where `--version` asks for it."""
     if wanted:
         say(f"econrl {version('econrl')}")
         raise typer.Exit
@@ -110,6 +112,7 @@ def list_(method: Annotated[str | None, typer.Option(help="Show the settings of 
 
 
 def list_settings(kind: type[Method]) -> None:
+    """Print each setting of a method with its default and its docstring."""
     say(f"{kind.name}: {first_line(kind)}\n")
     docs = docs_of(kind)
     for field in fields(kind):
@@ -147,6 +150,7 @@ def variables(model: Model) -> tuple[list[str], list[str], list[str]]:
 
 
 def read_model(text: str, parameters: list[str] | None) -> Model:
+    """The model that the words `MODEL --set NAME=VALUE` ask for."""
     cls = find_model(text)
     cls.require_dataclass()
     return make_model(cls, read_settings(cls, cls.__name__, parameters or [], SpecError))
@@ -235,12 +239,14 @@ def say_outside(accuracy: pd.DataFrame) -> None:
 
 
 def read_method(name: str, options: list[str] | None) -> Method:
+    """The method that the words `--method NAME --option NAME=VALUE` ask for."""
     chosen = method_of(name)
     settings = read_settings(type(chosen), chosen.name, options or [], MethodError)
     return dataclasses.replace(chosen, **settings)  # type: ignore[type-var]
 
 
 def headline(solution: Solution) -> str:
+    """One line: what was solved, how, for how long, and how it ended."""
     info = solution.info
     message = f": {info['message']}" if info["message"] else ""
     return (
@@ -282,6 +288,7 @@ def compare(
 
 
 def print_comparison(table: pd.DataFrame) -> None:
+    """Print the table of `compare`, and below it each method's message."""
     say(report.comparison_text(table))
     for method, message in dict(zip(table["method"], table["message"], strict=True)).items():
         if message:
@@ -289,6 +296,7 @@ def print_comparison(table: pd.DataFrame) -> None:
 
 
 def write_csv(table: pd.DataFrame, path: Path, overwrite: bool, quiet: bool = False) -> None:
+    """Write a table to a file that appears whole, and say so unless `quiet`."""
     with files.new_file(path, overwrite) as file:
         table.to_csv(file, index=False)
     if not quiet:

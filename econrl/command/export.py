@@ -31,7 +31,8 @@ def export(
         "accuracy.csv": solution.accuracy() if accuracy is None else accuracy,
     }
     with new_folder(folder, overwrite) as fresh:
-        saving.write(fresh, solution.model, solution._policy, solution._value, solution.training, solution.info)
+        functions = solution.policy_function, solution.value_function
+        saving.write(fresh, solution.model, *functions, solution.training, solution.info)
         for name, table in tables.items():
             table.to_csv(fresh / name, index=False)
         solution.plot().savefig(fresh / "policy.png", dpi=150)
@@ -69,6 +70,7 @@ def moments_text(simulation: pd.DataFrame) -> Table:
 
 
 def new_table(words: list[str], numbers: list[str], caption: str) -> Table:
+    """An empty table with these columns: words to the left, numbers to the right."""
     from rich import box
     from rich.table import Table
 

@@ -30,7 +30,7 @@ def plot_solution(solution: Any) -> Any:
     chains = dict(zip(mdp.chain_columns, mdp.chains, strict=True))
     for j in range(columns):
         s = tables.slice_through(mdp, j, 101)
-        found, exact = solution._policy(s), mdp.exact_policy(s)
+        found, exact = solution.policy_function(s), mdp.exact_policy(s)
         for i in range(rows):
             panel = figure.add_subplot(grid[i, j])
             separate = j not in mdp.continuous and len(s) < 30  # a chain's states, or periods

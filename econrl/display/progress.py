@@ -12,7 +12,7 @@ import torch
 class Progress:
     """A live line on a terminal; elsewhere, if asked for, a line now and then."""
 
-    def __init__(self, device: torch.device, method: str, wanted: bool | None):
+    def __init__(self, device: torch.device, method: str, wanted: bool | None) -> None:
         self.device, self.method = device, method
         self.on_terminal = sys.stderr.isatty()
         self.shown = self.on_terminal if wanted is None else wanted
@@ -50,9 +50,11 @@ class Progress:
             self.console.print(line)
 
     def say(self, text: str) -> None:
+        """Print a line, if anything is shown."""
         if self.shown and text:
             self.console.print(text)
 
 
 def exponent(error: float) -> str:
+    """log10 of an error, or the error itself where it has none."""
     return f"{math.log10(error):.2f}" if 0 < error < math.inf else str(error)

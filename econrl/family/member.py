@@ -20,7 +20,9 @@ class AtParameters(StateFunction):
 
     theta: Tensor
 
-    def __init__(self, mdp: MDP, kind: str, description: dict[str, Any], over: dict[str, Any], theta: Sequence[float]):
+    def __init__(
+        self, mdp: MDP, kind: str, description: dict[str, Any], over: dict[str, Any], theta: Sequence[float]
+    ) -> None:
         super().__init__(mdp)
         self.description = {"kind": kind, "description": description, "over": over, "theta": list(theta)}
         family = Family(one=mdp.model, over=over)

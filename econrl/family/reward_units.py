@@ -38,7 +38,7 @@ class RewardUnits(StateFunction):
     log_size: Tensor
     shifts: Tensor
 
-    def __init__(self, mdp: MDP):
+    def __init__(self, mdp: MDP) -> None:
         super().__init__(mdp)
         low, high = mdp.low[mdp.parameters].tolist(), mdp.high[mdp.parameters].tolist()
         self.for_action, self.for_size = (
@@ -113,6 +113,7 @@ class ScaledFamily(Family):
     units: RewardUnits
 
     def theta(self, s: Any) -> Tensor:
+        """The parameters (..., P) in the states s, in the order of `over`."""
         return torch.stack([getattr(s, name) for name in self.over], dim=-1)
 
     def reward(self, s: Any, a: Any) -> Tensor:
@@ -142,7 +143,7 @@ def scaled(family: Family, device: torch.device, seed: int) -> ScaledFamily:
 class ValueInUnits(StateFunction):
     """V = size V~ + r0 / (1 - beta), from a function V~ of the scaled family."""
 
-    def __init__(self, mdp: MDP, kind: str, description: dict[str, Any]):
+    def __init__(self, mdp: MDP, kind: str, description: dict[str, Any]) -> None:
         super().__init__(mdp)
         self.description = {"kind": kind, "description": description}
         self.function, self.units = KINDS[kind](mdp, **description), RewardUnits(mdp)

@@ -10,7 +10,7 @@ G' is tomorrow's own condition: zero in the interior; where tomorrow's action si
 (a_x' is that bound's derivative), it is the multiplier. Nothing here needs X' itself: with y solving
 f_a'^T y = G' - r_a', (G' - r_a') X' is the derivative of y . f(s', a', .) in x', one backward pass.
 
-Bounds enter through the shares of `mdp.py`: G <= 0 at the lower bound, G >= 0 at the upper one.
+Bounds enter through the shares of `feasible_set.py`: G <= 0 at the lower bound, G >= 0 at the upper one.
 """
 
 from __future__ import annotations
@@ -120,4 +120,5 @@ def gains_of(policy: Function) -> Function | None:
 
 
 def with_period(s: Tensor, t: float) -> Tensor:
+    """The states s (..., S) of a life cycle in period t, which is their last column."""
     return torch.cat([s[..., :-1], torch.full_like(s[..., -1:], t)], dim=-1)

@@ -13,9 +13,9 @@ from econrl.problem.state_function import Function
 
 
 def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
-    """The same with the value function's own derivative V_s in place of the costate: whether the policy is optimal for
-    its value. For models without an Euler equation; together with the Bellman residual it tests optimality. In the
-    column of a choice stands its `regret`; the others are conditional on the choices made."""
+    """`euler_residuals` with the value function's own derivative V_s in place of the costate: whether the policy is
+    optimal for its value. For models without an Euler equation; together with the Bellman residual it tests optimality.
+    In the column of a choice stands its `regret`; the others are conditional on the choices made."""
     if mdp.choices:
         return residuals_given_choices(mdp, policy, value, s)
     shadow_price = torch.func.grad(lambda s: continuation(mdp, value, s).sum())

@@ -1,7 +1,7 @@
 """Tomorrow's multipliers: a binding bound's gain G, where it enters today's Euler equation, found with the policy.
 
-A policy is what a smooth function z leaves when it is cut off at the bounds (`forms.py`). Let z go on beyond a bound in
-proportion to what the forbidden move would bring there,
+A policy is what a smooth function z leaves when it is cut off at the bounds (`bounded_forms.py`). Let z go on beyond a
+bound in proportion to what the forbidden move would bring there,
 
     G / |r_a| = steepness x (what z is beyond the bound),
 

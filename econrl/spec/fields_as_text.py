@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import itertools
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,19 @@ def read_settings(owner: type, name: str, texts: Sequence[str], error: type[Econ
             raise error(f"{name} {problem}; it has: {fields_line(owner)}")
         try:
             values[key] = read_value(value, kinds[key])
-        except (ValueError, SyntaxError, TypeError, OverflowError) as reason:
+        except ValueError as reason:
             raise error(
                 f"{name}: {key} must be {words(kinds[key])}, got '{value}'. It has: {fields_line(owner)}"
             ) from reason
     return values
 
 
-def fields(owner: type) -> list[dataclasses.Field]:
+def fields(owner: type) -> list[dataclasses.Field[Any]]:
     """The fields that a caller may set; none where a user forgot to write @dataclass."""
     return [f for f in dataclasses.fields(owner) if f.init] if dataclasses.is_dataclass(owner) else []
 
 
-def default(field: dataclasses.Field) -> Any:
+def default(field: dataclasses.Field[Any]) -> Any:
     """A field's default; `dataclasses.MISSING` where it has none."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
@@ -62,99 +63,61 @@ def kinds_of(owner: type) -> dict[str, Any]:
     except Exception:  # an annotation may name what does not exist when the program runs
         hints = {}
     kinds = {f.name: hints.get(f.name, Any) for f in fields(owner)}
-    return {f.name: type(default(f)) if kinds[f.name] is Any else kinds[f.name] for f in fields(owner)}
+    untold = {f.name: f for f in fields(owner) if kinds[f.name] is Any and default(f) is not dataclasses.MISSING}
+    return {name: type(default(untold[name])) if name in untold else kind for name, kind in kinds.items()}
 
 
 # Values
 
 
 def read_value(text: str, kind: Any) -> Any:
-    """`text` as a value of the type `kind`. Raises ValueError (or SyntaxError) where it is none."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return read_first(text, arguments)
-    if origin is typing.Literal:
-        return read_choice(text, arguments)
-    if origin is tuple:
-        return read_tuple(text, arguments)
-    return READERS.get(kind, ast.literal_eval)(text)
+    """`text` as a value of the type `kind`, by the first of its readings that pydantic takes for one.
 
+    Raises ValueError where none is.
+    """
+    from pydantic import PydanticUserError, TypeAdapter
 
-def read_first(text: str, kinds: Sequence[Any]) -> Any:
-    """By the first type that takes the text; str, which takes any, comes last."""
-    for kind in sorted(kinds, key=lambda kind: kind is str):
-        try:
-            return read_value(text, kind)
-        except (ValueError, SyntaxError):
-            continue
-    raise ValueError(text)
-
-
-def read_choice(text: str, choices: Sequence[Any]) -> Any:
-    return {str(choice): choice for choice in choices}[text] if text in map(str, choices) else fail(text)
-
-
-def read_tuple(text: str, kinds: Sequence[Any]) -> tuple:
-    """64,64 or (64, 64); `kinds` are the arguments of tuple[...]."""
-    inner = text.strip("()[]")
-    parts = [part for part in inner.split(",") if part.strip()]
-    each = [kinds[0]] * len(parts) if kinds[1:] == (...,) else kinds
-    if len(each) != len(parts):
-        raise ValueError(text)
-    return tuple(read_value(part.strip(), kind) for part, kind in zip(parts, each, strict=True))
-
-
-def read_any_tuple(text: str) -> tuple:
-    """A tuple of whatever, also nested: 0.9,0.1 or ((0.9, 0.1), (0.1, 0.9))."""
-    value = ast.literal_eval(text)
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def read_float(text: str) -> float:
-    value = float(text)
-    return value if value == value else fail(text)
-
-
-def read_int(text: str) -> int:
-    """A whole number; 1e5 is one, too."""
     try:
-        return int(text)
-    except ValueError:
-        value = float(text)
-        return int(value) if value.is_integer() else fail(text)
-
-
-def read_bool(text: str) -> bool:
-    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    return known[text.lower()] if text.lower() in known else fail(text)
-
-
-def read_none(text: str) -> None:
-    return None if text.lower() == "none" else fail(text)
-
-
-def read_array(text: str) -> np.ndarray:
-    return np.array(ast.literal_eval(text), dtype=np.float64)
-
-
-def read_tensor(text: str) -> torch.Tensor:
-    return torch.as_tensor(read_array(text))
-
-
-def fail(text: str) -> typing.NoReturn:
+        adapter = TypeAdapter(kind, config={"arbitrary_types_allowed": True})
+    except PydanticUserError:  # another dataclass, which no text stands for
+        raise ValueError(text) from None
+    for reading in readings(text, kind):
+        with contextlib.suppress(ValueError):
+            value = adapter.validate_python(reading)
+            if not holds_nan(value):
+                return value
     raise ValueError(text)
 
 
-READERS: dict[Any, Callable[[str], Any]] = {
-    bool: read_bool,
-    int: read_int,
-    float: read_float,
-    str: str,
-    tuple: read_any_tuple,
-    types.NoneType: read_none,
-    np.ndarray: read_array,
-    torch.Tensor: read_tensor,
-}
+def readings(text: str, kind: Any) -> Iterator[Any]:
+    """What a text may stand for, the likeliest first: nothing, a literal of Python, an array, itself, or its parts."""
+    parts = typing.get_args(kind)
+    if text.lower() == "none":
+        yield None
+    with contextlib.suppress(ValueError, SyntaxError, TypeError):
+        literal = ast.literal_eval(text)
+        if isinstance(literal, int | float | list | tuple | dict) and not isinstance(literal, bool):
+            yield literal
+            yield (literal,)
+            if {np.ndarray, torch.Tensor} & {kind, *parts}:  # not for a number: an array of one would do for it
+                yield from arrays(literal)
+    if kind is not Any:
+        yield text
+    if parts:  # the type says what stands between the commas
+        yield [part.strip() for part in text.strip("()[]").split(",") if part.strip()]
+
+
+def arrays(literal: Any) -> Iterator[np.ndarray | torch.Tensor]:
+    """A number, or rows of numbers, as an array and as a tensor."""
+    with contextlib.suppress(ValueError, TypeError):
+        array = np.array(literal, dtype=np.float64)
+        yield array
+        yield torch.as_tensor(array)
+
+
+def holds_nan(value: Any) -> bool:
+    """Whether a number, or one of a tuple, is none."""
+    return value != value if isinstance(value, float) else isinstance(value, tuple) and any(map(holds_nan, value))
 
 
 def words(kind: Any) -> str:

@@ -60,6 +60,7 @@ def stem(cls: type[Model]) -> str:
 
 
 def find_in_zoo(name: str) -> type[Model]:
+    """The model of this name, or of the file of this name. Raises SpecError where there is none, or are several."""
     found = [cls for cls in zoo() if name.lower() in (cls.__name__.lower(), stem(cls).lower())]
     if len(found) == 1:
         return found[0]
@@ -95,6 +96,7 @@ def import_file(path: Path) -> ModuleType:
 
 
 def already_imported(path: Path) -> ModuleType | None:
+    """The module that was made from this file, if any was."""
     for module in list(sys.modules.values()):
         file = getattr(module, "__dict__", {}).get("__file__")  # getattr would make lazy modules import themselves
         if isinstance(file, str) and os.path.basename(file) == path.name and Path(file).resolve() == path:

@@ -57,7 +57,7 @@ def read(
 ) -> tuple[Model, StateFunction, StateFunction, pd.DataFrame, dict[str, Any]]:
     """The inverse of `write`: model, policy, value, training log, info.
 
-    `model`, a class or an instance, is needed for a model that is neither in `econrl.models` nor imported yet.
+    `model`, a class or an instance, is needed for a model that is not imported yet; the kinds of functions must be.
     Raises SaveError where the folder is damaged, of another version, or of another model.
     """
     folder = Path(folder)
@@ -73,6 +73,7 @@ def read(
 
 
 def read_description(folder: Path) -> dict[str, Any]:
+    """What `write` put into the JSON file. Raises SaveError where it is missing, damaged, or of another version."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
     except FileNotFoundError as error:
@@ -92,8 +93,6 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def find_model(description: dict[str, Any], model: Model | type[Model] | None) -> Model:
     """The class that the folder names, with the folder's parameters: the one given, or one that is known here."""
-    import econrl.models  # noqa: F401  (so that the zoo's classes are known)
-
     name = description["model"]
     if model is not None:
         cls = model if isinstance(model, type) else type(model)
@@ -143,18 +142,19 @@ def parts(description: dict[str, Any]) -> list[str]:
 
 
 def parameters_json(model: Model) -> dict[str, Any]:
+    """A model's parameters as JSON holds them. Raises SaveError where one cannot be saved."""
     return {name: to_json(v) for name, v in model.parameters().items()}
 
 
 def subclasses(cls: type) -> list[type]:
+    """All classes that derive from this one, their own subclasses included."""
     children: list[type] = cls.__subclasses__()
     return [c for child in children for c in (child, *subclasses(child))]
 
 
 def read_function(folder: Path, mdp: MDP, name: str, functions: dict[str, Any]) -> StateFunction:
+    """The folder's policy or value, by `name`. Raises SaveError where it is damaged or of an unknown kind."""
     from safetensors import SafetensorError, safe_open
-
-    import econrl.adapters.normalised  # noqa: F401  (so that its kind of policy is known)
 
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
@@ -185,6 +185,7 @@ def fingerprint(mdp: MDP) -> dict[str, Any]:
 
 
 def same_fingerprint(one: dict[str, Any], other: Any) -> bool:
+    """Whether two fingerprints agree up to rounding."""
     if not isinstance(other, dict) or one["names"] != other.get("names"):
         return False
     values, others = np.array(one["values"]), np.array(other.get("values", []), dtype=float)
@@ -192,6 +193,7 @@ def same_fingerprint(one: dict[str, Any], other: Any) -> bool:
 
 
 def to_json(value: Any) -> Any:
+    """A parameter as JSON holds it. Raises SaveError where it is not numbers, strings, arrays, or made of these."""
     if isinstance(value, Tensor | np.ndarray):
         return {"array": torch.as_tensor(value).tolist()}
     if isinstance(value, list | tuple):
@@ -208,6 +210,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
+    """The inverse of `to_json`, with arrays as tensors and lists as tuples."""
     if not isinstance(value, dict):
         return value
     if "array" in value:
