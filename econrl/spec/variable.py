@@ -6,9 +6,9 @@ from __future__ import annotations
 class Variable:
     """A declared variable.
 
-    A kind gives its `name` and `size`, as fields or otherwise. `size=None` is a scalar, read as a tensor of the batch's shape; `size=n` adds a
-    last dimension of n. A vector with a `group` has one number for each of the group's exchangeable members (see
-    `Model`); by itself a variable is nobody's own.
+    A kind gives its `name` and `size`, as fields or otherwise. `size=None` is a scalar, read as a tensor of the batch's
+    shape; `size=n` adds a last dimension of n. A vector with a `group` has one number for each of the group's
+    exchangeable members (see `Model`); by itself a variable is nobody's own.
     """
 
     name: str
