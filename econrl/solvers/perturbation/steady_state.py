@@ -43,7 +43,12 @@ def hamiltonian(mdp: MDP, s_star: Tensor, a_star: Tensor, price: Tensor) -> Call
     return H
 
 
-def find_steady_state(mdp: MDP, generator: torch.Generator, near: SteadyState | None = None) -> SteadyState:
+def find_steady_state(
+    mdp: MDP,
+    generator: torch.Generator,
+    near: SteadyState | None = None,
+    look_at_the_clock: Callable[[], None] = lambda: None,
+) -> SteadyState:
     """Solve f = s, H_a = 0, H_s = lambda for s, u and lambda by the Levenberg-Marquardt method, from several starts:
     first the model's own `steady_state`, if it has one. With one that is `near`, that of a similar model, from there
     alone.
@@ -64,6 +69,7 @@ def find_steady_state(mdp: MDP, generator: torch.Generator, near: SteadyState | 
         return SteadyState(middle + reach * s, u, price * unit.amax())
 
     def gaps(x: Tensor) -> Tensor:
+        look_at_the_clock()
         at = unknowns(x)
         a = mdp.act(at.s, at.u)
         H_s, H_a = torch.func.grad(hamiltonian(mdp, at.s, a, at.price), argnums=(0, 1))(at.s, a)
