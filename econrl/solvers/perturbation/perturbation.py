@@ -62,11 +62,18 @@ def expansion(mdp: MDP, generator: torch.Generator, look_at_the_clock: Callable[
 class Expansion(Run):
     """One step."""
 
+    found: Answer | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.found is not None
+
     def step(self) -> None:
         self.found = expansion(self.mdp, self.task.generator(self.mdp.device), self.look_at_the_clock)
         self.converged = True
 
     def answer(self) -> Answer:
+        assert self.found is not None
         return self.found
 
     def state(self) -> dict[str, Any]:
