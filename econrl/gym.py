@@ -12,8 +12,8 @@ from torch import Tensor
 from econrl.adapters.normalised import Normalised
 from econrl.errors import MethodError, SpecError
 from econrl.problem.diagnose import describe, first_fault
+from econrl.problem.environments import Environments, Step
 from econrl.problem.mdp import MDP
-from econrl.problem.simulate import MARGIN
 from econrl.spec.model import Model
 from econrl.storage.model_lookup import find_model, make_model, zoo
 
@@ -85,9 +85,13 @@ class Batch:
     def begin(self, seed: int) -> np.ndarray:
         """n initial states (`Model.initial`, or uniform on the domain), and the random numbers of all that follows."""
         self.generator = torch.Generator(self.mdp.device).manual_seed(seed)
-        self.s = self.mdp.sample_initial(self.n, self.generator)
-        self.age = torch.zeros(self.n, dtype=torch.long, device=self.mdp.device)
+        self.environments = Environments(self.mdp, self.n, self.periods, self.generator, self.mdp.sample_initial)
         return self.observation(self.s)
+
+    @property
+    def s(self) -> Tensor:
+        """The states (n, S) at which the paths stand."""
+        return self.environments.s
 
     def observation(self, s: Tensor) -> np.ndarray:
         return self.normalised.observe(s).cpu().numpy().astype(np.float32)
@@ -101,43 +105,43 @@ class Batch:
             raise MethodError(
                 f"{type(self.model).__name__}: actions must have the shape {(self.n, mdp.A)}, got {tuple(x.shape)}"
             )
-        a = self.normalised.act(s, x)
-        e = mdp.sample_shocks(s, self.generator)
-        r, beta, reached = mdp.reward(s, a), mdp.discount(s, a, e).expand(self.n), mdp.transition(s, a, e)
-        self.require_finite(s, a, r, beta, reached)
-        self.age += 1
-        terminated = torch.zeros_like(self.age, dtype=torch.bool)
+        before = self.environments.state()
+        new = self.environments.step(self.normalised.act(s, x))
+        if not self.is_finite(new).all():
+            self.environments.restore(before)
+            raise SpecError(self.fault(new))
+        r, terminated = new.r, torch.zeros_like(new.goes_on)
         if mdp.horizon is not None:
-            terminated = mdp.period(reached) >= mdp.horizon
-            r = r + torch.where(terminated, beta * mdp.terminal(reached), 0.0)
-        truncated = ~terminated & ((self.age >= self.periods) | ~mdp.inside(reached, MARGIN))
-        self.s = reached
-        return Transition(r, beta, a, reached, terminated, truncated)
+            terminated = mdp.period(new.s_next) >= mdp.horizon
+            r = r + torch.where(terminated, new.beta * mdp.terminal(new.s_next), 0.0)
+        return Transition(r, new.beta, new.a, new.s_next, terminated, ~terminated & ~new.goes_on)
 
     def begin_anew(self, done: Tensor) -> np.ndarray:
         """Initial states for the paths that are done (n,); what all paths see now."""
         if done.any():
-            self.s = torch.where(done.unsqueeze(-1), self.mdp.sample_initial(self.n, self.generator), self.s)
-            self.age = self.age * ~done
+            self.environments.begin_anew(~done)
         return self.observation(self.s)
 
-    def require_finite(self, s: Tensor, a: Tensor, r: Tensor, beta: Tensor, reached: Tensor) -> None:
-        ok = r.isfinite() & beta.isfinite() & reached.isfinite().all(dim=-1)
-        if not ok.all():
-            s, a = s[~ok][:1], a[~ok][:1]
-            where = f"a reward or transition is not finite at {describe(self.mdp, s[0], a[0])}"
-            raise SpecError(
-                f"{first_fault(self.mdp, s, a) or f'{type(self.model).__name__}: {where}'}. It was met while "
-                "simulating: mend the function, or the bounds that allow this state or action, or lower `reach`"
-            )
+    def is_finite(self, new: Step) -> Tensor:
+        return new.r.isfinite() & new.beta.isfinite() & new.s_next.isfinite().all(dim=-1)
+
+    def fault(self, new: Step) -> str:
+        """Where the model broke down."""
+        at = (~self.is_finite(new)).nonzero()[0]
+        s, a = new.s[at], new.a[at]
+        where = f"a reward or transition is not finite at {describe(self.mdp, s[0], a[0])}"
+        return (
+            f"{first_fault(self.mdp, s, a) or f'{type(self.model).__name__}: {where}'}. It was met while "
+            "simulating: mend the function, or the bounds that allow this state or action, or lower `reach`"
+        )
 
 
 class Environment(gymnasium.Env):
     """A model as an environment of one state.
 
-    Observations and actions are those of `econrl.agents.Normalised`, rewards are raw, in units of the model. `info`
-    holds "discount", beta(s, a, e), and "state" and "action" in units of the model. Settings, episodes and errors:
-    `Batch`. An agent's discount factor is `model.beta`; a model with a `discount` of its own needs "discount".
+    Observations and actions are those of `adapters.normalised.Normalised`, rewards are raw, in units of the model.
+    `info` holds "discount", beta(s, a, e), and "state" and "action" in units of the model. Settings, episodes and
+    errors: `Batch`. An agent's discount factor is `model.beta`; a model with a `discount` of its own needs "discount".
     """
 
     metadata: dict[str, Any] = {"render_modes": []}

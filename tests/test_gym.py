@@ -200,7 +200,7 @@ def test_only_the_paths_that_are_done_begin_anew():
     assert truncated.tolist() == info["_final_obs"].tolist() == [False, True, False]
     reached = env.batch.observation(torch.tensor(info["state"]))
     assert (np.abs(observations - reached).max(axis=-1) > 0).tolist() == [False, True, False]
-    assert env.batch.age.tolist() == [1, 0, 1]
+    assert env.batch.environments.age.tolist() == [1, 0, 1]
 
 
 def test_the_registered_ids_make_batches_too_and_take_other_models():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from econrl.approximation.action_reach import unbounded, widest_reach
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.approximation.networks import MLP, Features
 from econrl.errors import MethodError
 from econrl.problem.mdp import MDP
@@ -26,10 +26,10 @@ class Normalised(nn.Module):
     phi(s) is what econrl's own networks see (`Features`): the domain as [-1, 1], Markov chains one-hot, positive states
     with a wide domain in logarithms too. A state outside the domain lies outside [-1, 1]; nothing is clipped.
 
-    u is the unbounded form of an action (`feasible_set.py`): the log-odds of its share between its bounds, log shares
-    of a budget over the unspent rest, units of `scale` where a bound is infinite. So every x, inside the box or not,
-    gives an action that is feasible at its state, and strictly inside its bounds, where utilities are finite. x = 0 is
-    `middle`, by default the best constant u (`find_start`); at x = 1 the odds are e^reach times as high. Of a choice,
+    u is the unbounded form of an action (`feasible_set.py`): the log-odds of its share between its bounds, log shares of a
+    budget over the unspent rest, units of `scale` where a bound is infinite. So every x, inside the box or not, gives
+    an action that is feasible at its state, and strictly inside its bounds, where utilities are finite. x = 0 is
+    `middle`, by default that of the best constant shares; at x = 1 the odds are e^reach times as high. Of a choice,
     each option has an equal part of [-1, 1].
 
     A wide reach comes close to the bounds, where they bind; a narrow one is easier to learn, and random actions stay
@@ -45,7 +45,7 @@ class Normalised(nn.Module):
             raise MethodError(f"`reach` must be positive, got {reach}")
         on_cpu = MDP(mdp.model, "cpu", mdp.dtype)  # the same environment, whatever the device
         if middle is None:
-            u = find_start(on_cpu, torch.Generator().manual_seed(0)).u
+            u = best_constant_shares(on_cpu, torch.Generator().manual_seed(0)).u
         else:
             u = on_cpu.tensor([float(m) for m in middle])
         if u.shape != (mdp.A,):

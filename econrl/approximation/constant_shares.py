@@ -15,18 +15,19 @@ from econrl.approximation.units import Units, units_of
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import lifetime_reward
 
-CANDIDATES, PATHS, ROUNDS, ELITE = 64, 64, 4, 8
+CANDIDATES, PATHS, ROUNDS, ELITE = 64, 64, 4, 8  # a second of simulation, which finds shares that stay in the domain
+FIRST_SPREAD, LEAST_SPREAD = 2.5, 0.05  # of u: shares from 1 to 99 per cent; and never so small that the search stops
 
 
 @dataclass(frozen=True)
-class Start:
+class ConstantShares:
     """The best constant u (A,) found, and units in which its lifetime reward over the domain is of size one."""
 
     u: Tensor
     units: Units
 
 
-def find_start(mdp: MDP, generator: torch.Generator) -> Start:
+def best_constant_shares(mdp: MDP, generator: torch.Generator) -> ConstantShares:
     """Search constant u by the cross-entropy method (Rubinstein 1999) on common states and shocks.
 
     All parts of an action begin alike; those of exchangeable members stay so. Of a choice, each option is tried as
@@ -34,7 +35,7 @@ def find_start(mdp: MDP, generator: torch.Generator) -> Start:
     """
     s = mdp.sample_box(PATHS, generator)
     seed = int(torch.randint(2**31, (1,), generator=generator, device=mdp.device))
-    mean, spread = torch.zeros_like(mdp.low[:1]).expand(mdp.A), torch.full_like(mdp.low[:1], 2.5).expand(mdp.A)
+    mean, spread = torch.zeros_like(mdp.low[:1]).expand(mdp.A), torch.full_like(mdp.low[:1], FIRST_SPREAD).expand(mdp.A)
     for search in range(ROUNDS):
         z = torch.randn(CANDIDATES, mdp.A, generator=generator, dtype=mdp.dtype, device=mdp.device)
         z[0] = 0  # the mean itself is a candidate
@@ -42,9 +43,9 @@ def find_start(mdp: MDP, generator: torch.Generator) -> Start:
         reward = lifetime_reward(mdp, u, s, torch.Generator(mdp.device).manual_seed(seed))
         ranking = reward.mean(dim=-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         elite = u[ranking.topk(ELITE).indices]
-        mean, spread = elite.mean(dim=0), elite.std(dim=0).clamp(min=0.05)
+        mean, spread = elite.mean(dim=0), elite.std(dim=0).clamp(min=LEAST_SPREAD)
     best = int(ranking.argmax())
-    return Start(u[best], units_of(reward[best]))
+    return ConstantShares(u[best], units_of(reward[best]))
 
 
 def alike(mdp: MDP, z: Tensor, every: bool) -> Tensor:

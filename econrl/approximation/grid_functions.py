@@ -19,10 +19,8 @@ from econrl.approximation.hat_grid import HatGrid
 from econrl.approximation.smolyak_grid import SmolyakGrid
 from econrl.approximation.tensor_grid import TensorGrid
 from econrl.optimality.bounded_forms import Forms
-from econrl.problem.feasible_set import SMALLEST_SHARE
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
-from econrl.spec.variables import Budget, Choice, is_bound
 
 REACH = 0.25  # how far beyond the grid shares are extrapolated, in widths of it
 
@@ -150,7 +148,7 @@ class GridPolicy(NearFunction):
         mdp = self.mdp
         option = self.by_option(s).argmax(dim=-1) if mdp.choices else torch.zeros_like(s[..., 0], dtype=torch.long)
         y = self.interpolate(s, option)[: len(mdp.free)].movedim(0, -1)
-        return mdp.from_shares(s, clamp_shares(mdp, mdp.join(mdp.options[option], y)))
+        return mdp.from_shares(s, mdp.clamp_shares(mdp.join(mdp.options[option], y)))
 
 
 class CutOffPolicy(NearFunction):
@@ -201,24 +199,6 @@ def layer_of(mdp: MDP, s: Tensor, option: Tensor | int = 0) -> Tensor:
     for column, n in mdp.finite:
         layer = layer * n + whole(s[..., column], n)
     return layer
-
-
-def clamp_shares(mdp: MDP, y: Tensor) -> Tensor:
-    """The nearest shares that keep all bounds, 1e-12 off them since a reward may be infinite on a bound."""
-    parts = []
-    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
-        part = y[..., slot.start : slot.stop]
-        if isinstance(v, Budget):
-            part = part.clamp(min=SMALLEST_SHARE)
-            part = part / part.sum(dim=-1, keepdim=True).clamp(min=1 - SMALLEST_SHARE) * (1 - SMALLEST_SHARE)
-        elif isinstance(v, Choice):
-            pass
-        elif is_bound(v.low) and is_bound(v.high):
-            part = part.clamp(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
-        elif is_bound(v.low) or is_bound(v.high):
-            part = part.clamp(min=SMALLEST_SHARE)
-        parts.append(part)
-    return torch.cat(parts, dim=-1)
 
 
 def whole(x: Tensor, n: int) -> Tensor:

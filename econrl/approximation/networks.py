@@ -117,7 +117,7 @@ def network(
 
 
 class Actor(StateFunction):
-    """pi(s): a network for u, put into the feasible set by the shares of `feasible.py`."""
+    """pi(s): a network for u, put into the feasible set by the shares of `feasible_set.py`."""
 
     def __init__(self, mdp: MDP, hidden: Sequence[int]):
         super().__init__(mdp)

@@ -20,7 +20,6 @@ from econrl.checks.trial import Trial, attempt, call
 from econrl.errors import SpecError
 from econrl.problem.layout import Slot
 from econrl.problem.mdp import MDP
-from econrl.spec.variables import DiscreteState
 
 SINGLES = 8  # of the points are also tried alone
 NODES = 50  # of the quadrature, at most, when shocks are broadcast against states
@@ -96,16 +95,16 @@ def check_discrete_states(trial: Trial) -> None:
     """The transition gives each discrete state one of its values."""
     mdp, title = trial.mdp, f"{trial.name}.transition"
     reached = attempt(title, [mdp.model.transition], lambda: mdp.transition(trial.s, trial.a, trial.e))
-    for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False):
-        if isinstance(v, DiscreteState):
-            x = slot.read(reached)
-            wrong = ~((x == x.round()) & (x >= 0) & (x < v.n))
-            if wrong.any():
-                i = int(wrong.int().argmax())
-                raise SpecError(
-                    f"{title}: '{v.name}' is {float(x[i]):.5g} at the {trial.at(i)}; a discrete state of {v.n} values "
-                    f"must be a whole number from 0 to {v.n - 1}"
-                )
+    names = {column: slot.columns[column - slot.start] for slot in mdp.state_slots for column in slot.range}
+    for column, n in mdp.finite:
+        x = reached[..., column]
+        wrong = ~((x == x.round()) & (x >= 0) & (x < n))
+        if wrong.any():
+            i = int(wrong.int().argmax())
+            raise SpecError(
+                f"{title}: '{names[column]}' is {float(x[i]):.5g} at the {trial.at(i)}; a discrete state of {n} values "
+                f"must be a whole number from 0 to {n - 1}"
+            )
 
 
 def by_themselves(mdp: MDP) -> list[str]:
@@ -213,7 +212,8 @@ def flat_functions(trial: Trial) -> list[Flat]:
         functions.append(flat("exact_policy", lambda s, a, e: mdp.exact_policy(s), actions, solved=False))
     if mdp.exact_value(trial.s) is not None:
         functions.append(flat("exact_value", exact_value, ["its value"], solved=False))
-    bounds = [b for v in mdp.action_variables for b in vars(v).values() if callable(b)]
+    declared = [getattr(v, side) for v in mdp.action_variables for side in v.bounds]
+    bounds = [bound for bound in declared if callable(bound)]
     if bounds:
         # At given shares of the way between its bounds, an action is a function of the state through the bounds alone.
         y = mdp.shares(trial.s, trial.a)

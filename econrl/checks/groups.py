@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from econrl.problem.groups import Group
 from econrl.problem.mdp import MDP
 from econrl.spec.model import Model
 from econrl.spec.shocks import Shock
-from econrl.spec.variables import listed
 
 Swap = tuple[int, int]
 
@@ -126,9 +124,7 @@ def swap_members(trial: Trial, group: Group, swap: Swap) -> Trial:
     at = order(group.size, torch.arange(group.size).unsqueeze(-1), swap)
     features = dict(trial.mdp.model.group_features())
     features[group.name] = {name: value[at] for name, value in features.get(group.name, {}).items()}
-    mdp = copy.copy(trial.mdp)
-    mdp.model = trial.mdp.model.with_features(features)
-    mdp.action_variables, mdp.shock_variables = listed(mdp.model.actions()), listed(mdp.model.shocks())
+    mdp = trial.mdp.with_model(trial.mdp.model.with_features(features))
     flat = zip((trial.s, trial.a, trial.e), widths(mdp, group), strict=True)
     return Trial(mdp, *(x[:, order(width, own, swap)] for x, (width, own) in flat))
 

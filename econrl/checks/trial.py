@@ -18,7 +18,7 @@ from econrl.problem.diagnose import describe, line_of, named
 from econrl.problem.layout import View
 from econrl.problem.mdp import MDP
 from econrl.spec.model import Model
-from econrl.spec.variables import Action, Budget, Choice, is_bound, takes_state_only
+from econrl.spec.variables import ActionKind, takes_state_only
 
 T = TypeVar("T")
 POINTS = 64  # at which every function is tried
@@ -124,13 +124,10 @@ def check_bounds(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
     for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
         title = f"{type(mdp.model).__name__}.actions, the bounds of '{v.name}'"
         before = View("action", dict(chosen))
-        if isinstance(v, Choice):
-            chosen[v.name] = slot.read(y)
-            continue
-        for side in ("total",) if isinstance(v, Budget) else ("low", "high"):
+        for side in v.bounds:
             check_bound_value(mdp, f"{title}: {side}", v, getattr(v, side), s, view, before)
-        low, width = mdp.interval(v, view, before, s)
-        if isinstance(v, Budget) or (is_bound(v.low) and is_bound(v.high)):
+        low, width = v.interval(view, before, s)
+        if v.shares.compact:
             width = width.expand(len(s), slot.stop - slot.start)
             i, j = divmod(int(width.argmin()), width.shape[-1])
             if width[i, j] < 0:
@@ -147,9 +144,7 @@ def check_bounds(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
     return free
 
 
-def check_bound_value(
-    mdp: MDP, title: str, v: Action | Budget, bound: Any, s: Tensor, state: View, before: View
-) -> None:
+def check_bound_value(mdp: MDP, title: str, v: ActionKind, bound: Any, s: Tensor, state: View, before: View) -> None:
     """One bound at all states: a number, or a finite tensor of the batch's shape (and the action's size)."""
     if not callable(bound):
         return

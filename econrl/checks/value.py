@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,6 @@ from econrl.checks.trial import Trial, attempt
 from econrl.errors import SpecError
 from econrl.problem.diagnose import describe, show
 from econrl.problem.layout import Slot, flatten
-from econrl.spec.variables import Budget, MarkovChain, is_bound
 
 PERIODS, PATHS = 180, 32  # of the simulations that ask for a finite value
 LEVELS = (-7.0, -3.0, 0.0, 3.0, 7.0)  # u of the constant policies: shares of 0.1, 5, 50, 95 and 99.9 per cent
@@ -80,9 +80,7 @@ def check_steady_state(trial: Trial) -> list[str]:
     given = attempt(title, [mdp.model.steady_state], mdp.model.steady_state)
     if given is None:
         return []
-    moving = [
-        slot for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if not isinstance(v, MarkovChain)
-    ]
+    moving = [slot for v, slot in zip(mdp.state_variables, mdp.state_slots, strict=False) if not v.by_itself]
     wanted = [*moving, *mdp.action_slots]
     check_known(title, given, [slot.name for slot in [*mdp.state_slots, *mdp.action_slots]])
     values = {}
@@ -92,7 +90,7 @@ def check_steady_state(trial: Trial) -> list[str]:
         values[slot.name] = fitted(title, slot, given[slot.name], ())
     if mdp.finite or mdp.horizon is not None:
         return []
-    s, a = flatten(mdp.state_slots, values), flatten(mdp.action_slots, values)
+    s, a = mdp.flat_states(values), flatten(mdp.action_slots, values)
     warnings = []
     if not mdp.feasible(s, a):
         warnings.append(f"{title} breaks the bounds of the actions at the {describe(mdp, s, a)}")
@@ -119,7 +117,7 @@ def check_initial(trial: Trial, n: int = 7) -> list[str]:
     check_known(title, given, [slot.name for slot in mdp.state_slots])
     for slot in mdp.state_slots:
         if slot.name in given:
-            values = fitted(title, slot, given[slot.name], (n,))
+            values = mdp.hold(slot.name, fitted(title, slot, given[slot.name], (n,)))
             whole = slot.start not in mdp.continuous
             top = mdp.high[slot.start]
             if whole and not ((values >= 0) & (values <= top) & (values == values.floor())).all():
@@ -178,7 +176,7 @@ def check_finite_value(trial: Trial) -> list[str]:
             f"expected discounted rewards still grow by a factor of {float(growth[best]):.4g} a period after {PERIODS} "
             "periods; lower the discount factor or the growth, or raise risk aversion"
         ]
-    if growing.all() and all(is_bounded(v) for v in mdp.action_variables):
+    if growing.all() and all(v.shares.below or v.shares.above for v in mdp.action_variables):
         return [
             f"{trial.name}: the value may be -infinity. Under each of {len(u)} policies of constant shares, expected "
             f"discounted losses still grow, by a factor of at least {float(growth.min()):.4g} a period, after "
@@ -188,15 +186,17 @@ def check_finite_value(trial: Trial) -> list[str]:
 
 
 def constant_policies(trial: Trial) -> Tensor:
-    """u (K, A): every combination of levels over the action variables, or a random choice of them."""
-    variables = trial.mdp.action_slots
-    if len(LEVELS) ** len(variables) <= MOST_POLICIES:
-        chosen = torch.tensor(list(itertools.product(LEVELS, repeat=len(variables))))
-    else:
-        generator = torch.Generator().manual_seed(0)
-        chosen = torch.tensor(LEVELS)[torch.randint(len(LEVELS), (MOST_POLICIES, len(variables)), generator=generator)]
+    """u (K, A): every combination of levels over the action variables, of options for a choice; or a random choice of
+    them."""
+    mdp, variables = trial.mdp, trial.mdp.action_slots
+    options = dict(mdp.choices)
+    levels = [[float(d) for d in range(options[v.start])] if v.start in options else LEVELS for v in variables]
     widths = torch.tensor([slot.stop - slot.start for slot in variables])
-    return chosen.to(trial.mdp.dtype).repeat_interleave(widths, dim=1)
+    if math.prod(map(len, levels)) <= MOST_POLICIES:
+        return mdp.tensor(list(itertools.product(*levels))).repeat_interleave(widths, dim=1)
+    generator = torch.Generator().manual_seed(0)
+    chosen = mdp.tensor(LEVELS)[torch.randint(len(LEVELS), (MOST_POLICIES, len(variables)), generator=generator)]
+    return mdp.sample_options(chosen.repeat_interleave(widths, dim=1), generator)
 
 
 @torch.no_grad()
@@ -215,9 +215,10 @@ def discounted_rewards(trial: Trial, u: Tensor) -> Tensor:
 
 
 def shares_in_words(trial: Trial, u: Tensor) -> str:
-    y = trial.mdp.squash(u)
-    return ", ".join(f"{slot.name} = {show(slot.read(y))}" for slot in trial.mdp.action_slots) + " of their range"
-
-
-def is_bounded(v: Any) -> bool:
-    return isinstance(v, Budget) or is_bound(v.low) or is_bound(v.high)
+    mdp, y = trial.mdp, trial.mdp.squash(u)
+    columns = [column for column, _ in mdp.choices]
+    options, shares = (
+        ", ".join(f"{v.name} = {show(v.read(y))}" for v in mdp.action_slots if (v.start in columns) == chosen)
+        for chosen in (True, False)
+    )
+    return " and ".join([*([options] if options else []), *([f"{shares} of their range"] if shares else [])])

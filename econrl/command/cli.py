@@ -24,7 +24,7 @@ from econrl.solvers import METHODS
 from econrl.solvers.common.method import Method
 from econrl.spec.fields_as_text import default, docs_of, fields, read_settings
 from econrl.spec.model import Model
-from econrl.spec.variables import Action, AnyState, Choice, DiscreteState, MarkovChain, listed
+from econrl.spec.variables import listed
 from econrl.storage import files, saving
 from econrl.storage.model_lookup import find_model, line_in_model, make_model, stem, zoo
 
@@ -145,32 +145,8 @@ def check(model: ModelText, parameters: Parameters = None) -> None:
 
 def variables(model: Model) -> tuple[list[str], list[str], list[str]]:
     """States, actions and shocks in words."""
-    states, actions = listed(model.states()), listed(model.actions())
-    shocks = [f"{type(v).__name__} {label(v)}" for v in listed(model.shocks())]
-    return [state_text(v) for v in states], [action_text(v) for v in actions], shocks
-
-
-def state_text(v: AnyState) -> str:
-    if isinstance(v, MarkovChain):
-        return f"{label(v)} (Markov chain of {len(v.table)} values)"
-    if isinstance(v, DiscreteState):
-        return f"{v.name} in 0 to {v.n - 1}"
-    return f"{label(v)} in [{v.low:.4g}, {v.high:.4g}]"
-
-
-def action_text(v: Any) -> str:
-    """An action with its bounds, which may depend on the state."""
-    if isinstance(v, Choice):
-        return f"{v.name} (one of {v.n})"
-    if not isinstance(v, Action):
-        return f"{label(v)} (parts of a total)"
-    low, high = ("f(s)" if callable(bound) else f"{bound:.4g}" for bound in (v.low, v.high))
-    return f"{label(v)} in [{low}, {high}]"
-
-
-def label(v: Any) -> str:
-    """A variable's name, with its size where it is a vector: k, w[5]."""
-    return v.name if v.size is None else f"{v.name}[{v.size}]"
+    states, actions, shocks = ([v.text() for v in listed(f())] for f in (model.states, model.actions, model.shocks))
+    return states, actions, shocks
 
 
 def read_model(text: str, parameters: list[str] | None) -> Model:

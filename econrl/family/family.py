@@ -28,8 +28,8 @@ from econrl.errors import SpecError
 from econrl.problem.layout import View
 from econrl.spec.fields_as_text import kinds_of
 from econrl.spec.model import Model
-from econrl.spec.shocks import LogNormal, Normal, Shock
-from econrl.spec.variables import Action, AnyState, Budget, Parameter, State, is_bound, listed, takes_state_only
+from econrl.spec.shocks import Normal, Shock
+from econrl.spec.variables import Parameter, StateKind, is_bound, listed, takes_state_only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +98,16 @@ class Family(Model):
     def horizon(self) -> int | None:  # type: ignore[override]
         return self.one.horizon
 
-    def states(self) -> list[AnyState]:
+    def states(self) -> list[StateKind]:
         parameters = [Parameter(name, low, high) for name, (low, high) in self.over.items()]
         return [*map(self.envelope, self.versions("states")), *parameters]
 
-    def envelope(self, versions: Sequence[AnyState]) -> AnyState:
+    def envelope(self, versions: Sequence[StateKind]) -> StateKind:
         """The state on the smallest domain that holds those of all versions."""
         first = versions[0]
-        if isinstance(first, State):
-            low, high = min(v.low for v in versions), max(v.high for v in versions)  # type: ignore[union-attr]
-            return dataclasses.replace(first, low=low, high=high)
+        hull = first.hull(versions)
+        if hull is not None:
+            return hull
         if all(alike(first, v) for v in versions):
             return first
         raise SpecError(
@@ -120,8 +120,7 @@ class Family(Model):
 
     def action(self, i: int, versions: Sequence[Any]) -> Any:
         """The i-th action, with bounds that are those of the state's member."""
-        sides = {Action: ("low", "high"), Budget: ("total",)}.get(type(versions[0]), ())
-        bounds = {side: self.bound(i, side, [getattr(v, side) for v in versions]) for side in sides}
+        bounds = {side: self.bound(i, side, [getattr(v, side) for v in versions]) for side in versions[0].bounds}
         return dataclasses.replace(versions[0], **bounds) if bounds else versions[0]
 
     def bound(self, i: int, side: str, bounds: Sequence[Any]) -> Any:
@@ -151,7 +150,7 @@ class Family(Model):
         found = [i for i, shocks in enumerate(versions) if not all(alike(shocks[0], v) for v in shocks)]
         for i in found:
             shock = versions[i][0]
-            if not isinstance(shock, Normal | LogNormal) or shock.size is not None:
+            if not shock.moments_vary or shock.size is not None:
                 raise SpecError(
                     f"{self.title}: the shock '{shock.name}' varies with the parameters, which only a scalar Normal or "
                     "LogNormal can; declare it with fixed moments, and write what varies into the transition"

@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.approximation.smolyak_grid import SmolyakGrid
 from econrl.family.family import Family
 from econrl.problem.frames import middle
@@ -90,7 +90,7 @@ class RewardUnits(StateFunction):
 def sensible_action(mdp: MDP, generator: torch.Generator) -> Tensor:
     """u (A,) of the steady state, where the model gives it; else the best constant u."""
     known = known_steady_state(mdp)
-    return find_start(mdp, generator).u if known is None else known[1]
+    return best_constant_shares(mdp, generator).u if known is None else known[1]
 
 
 def discounts_alike(mdp: MDP, generator: torch.Generator) -> bool:

@@ -1,7 +1,7 @@
 """Policies that sit on their bounds exactly: shares that are smooth functions, cut off at the bounds that may bind.
 
 A kink of the policy then costs an approximation nothing, since beyond the bound the function may go on as it likes.
-With z what is approximated, and y the shares of `mdp.py`:
+With z what is approximated, and y the shares of `feasible_set.py`:
 
     free    y = squash(z)        no bound ever binds
     high    y = min(e^z, 1)      for an action between two bounds, the upper of which may bind
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.optimality.complementarity import near_bounds, project_on_simplex
+from econrl.optimality.complementarity import near_bounds
 from econrl.problem.mdp import MDP
-from econrl.spec.variables import Action, Budget, is_bound
+from econrl.spec.share_sets import ShareSet
 
 MAY_BIND = 2e-3  # share of states next to a bound from which on it may bind
 FREE, LOW, HIGH, BOTH = "free", "low", "high", "both"
@@ -47,32 +47,27 @@ class Forms:
     def prices(self) -> bool:
         return self.steepness is not None
 
-    def _parts(self) -> list[tuple[Action | Budget, slice, str]]:
-        actions = self.mdp.continuous_actions
-        return [(v, slice(slot.start, slot.stop), form) for (v, slot), form in zip(actions, self.forms, strict=True)]
+    def _parts(self) -> list[tuple[ShareSet, slice, str]]:
+        actions = zip(self.mdp.continuous_actions, self.forms, strict=True)
+        return [(v.shares, slice(slot.start, slot.stop), form) for (v, slot), form in actions]
 
     def project(self, z: Tensor) -> Tensor:
         """The nearest z that is not beyond a bound."""
         parts = []
-        for v, columns, form in self._parts():
+        for shares, columns, form in self._parts():
             z_k = z[..., columns]
             if form == FREE:
-                part = z_k
-            elif isinstance(v, Budget):
-                part = project_on_budget(z_k)
-            elif not two_bounds(v):
-                part = z_k.clamp(min=0)
+                parts.append(z_k)
             else:
-                part = z_k.clamp(OFF, 1 - OFF) if form == BOTH else z_k.clamp(max=0)
-            parts.append(part)
+                parts.append(z_k.clamp(max=0) if logarithmic(shares, form) else shares.project(z_k, OFF))
         return torch.cat(parts, dim=-1)
 
     def within(self, z: Tensor) -> Tensor:
         """Shares at a z that is not beyond a bound; differentiable up to the bound."""
         parts, free = [], self.mdp.squash(z)
-        for v, columns, form in self._parts():
+        for shares, columns, form in self._parts():
             part = free[..., columns] if form == FREE else z[..., columns]
-            if logarithmic(v, form):
+            if logarithmic(shares, form):
                 part = part.exp() if form == HIGH else 1 - part.exp()
             parts.append(part)
         return torch.cat(parts, dim=-1)
@@ -80,15 +75,15 @@ class Forms:
     def outward(self, z: Tensor, distance: float) -> Tensor:
         """The direction (..., A) out of the feasible set for each z on its bound: 1, -1, or 0 for those off it."""
         parts = []
-        for v, columns, form in self._parts():
+        for shares, columns, form in self._parts():
             z_k = z[..., columns]
             if form == FREE:
                 part = torch.zeros_like(z_k)
-            elif logarithmic(v, form):
+            elif logarithmic(shares, form):
                 part = (z_k >= -distance).to(z)
             else:
                 part = -(z_k <= distance).to(z)
-                part = part + (z_k >= 1 - distance).to(z) if two_bounds(v) else part
+                part = part + (z_k >= 1 - distance).to(z) if two_bounds(shares) else part
             parts.append(part)
         return torch.cat(parts, dim=-1)
 
@@ -100,9 +95,9 @@ class Forms:
         """How far z (..., A) is beyond its bounds, in the direction of a larger share: positive beyond an upper bound,
         negative beyond a lower one."""
         parts = []
-        for v, columns, form in self._parts():
+        for shares, columns, form in self._parts():
             part = (z - self.project(z))[..., columns]
-            parts.append(-part if form == LOW and logarithmic(v, form) else part)
+            parts.append(-part if form == LOW and logarithmic(shares, form) else part)
         return torch.cat(parts, dim=-1)
 
     def gains(self, z: Tensor) -> Tensor:
@@ -120,26 +115,21 @@ class Forms:
         y = self.mdp.shares(s, a)
         free = self.mdp.unsquash(y).clamp(-LARGEST_Z, LARGEST_Z)
         parts = []
-        for v, columns, form in self._parts():
+        for shares, columns, form in self._parts():
             part = free[..., columns] if form == FREE else y[..., columns]
-            if logarithmic(v, form):
+            if logarithmic(shares, form):
                 part = (part if form == HIGH else 1 - part).clamp(min=SMALLEST).log()
             parts.append(part)
         return torch.cat(parts, dim=-1)
 
 
-def two_bounds(v: Action | Budget) -> bool:
-    return isinstance(v, Action) and is_bound(v.low) and is_bound(v.high)
+def two_bounds(shares: ShareSet) -> bool:
+    """Whether each part has two bounds of its own."""
+    return shares.below and shares.above
 
 
-def logarithmic(v: Action | Budget, form: str) -> bool:
-    return form in (LOW, HIGH) and two_bounds(v)
-
-
-def project_on_budget(z: Tensor) -> Tensor:
-    """The point of {y >= 0, sum y <= 1 - OFF} nearest to z (..., n)."""
-    cut = z.clamp(min=0)
-    return torch.where(cut.sum(dim=-1, keepdim=True) > 1 - OFF, (1 - OFF) * project_on_simplex(z), cut)
+def logarithmic(shares: ShareSet, form: str) -> bool:
+    return form in (LOW, HIGH) and two_bounds(shares)
 
 
 def forms_of(mdp: MDP, s: Tensor, a: Tensor) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from econrl.problem.mdp import MDP
-from econrl.spec.variables import Action, Budget, is_bound
+from econrl.spec.share_sets import project_on_simplex
 
 NEAR_BOUND = 0.01  # shares this close to a bound count as possibly binding
 
@@ -16,8 +16,8 @@ def bounded(mdp: MDP) -> tuple[list[bool], list[bool]]:
     below, above = [], []
     for v, slot in mdp.continuous_actions:
         n = slot.stop - slot.start
-        below += [isinstance(v, Budget) or is_bound(v.low)] * n
-        above += [isinstance(v, Action) and is_bound(v.high)] * n
+        below += [v.shares.below] * n
+        above += [v.shares.above] * n
     return below, above
 
 
@@ -25,7 +25,8 @@ def near_bounds(mdp: MDP, y: Tensor, nearest: float = NEAR_BOUND) -> tuple[Tenso
     """Which shares y (..., A) are next to their lower, and which to their upper bound; the parts of a budget of n are
     next to theirs at a distance that is n times smaller."""
     below, above = (torch.tensor(known, device=y.device) for known in bounded(mdp))
-    parts = [v.size if isinstance(v, Budget) else 1 for v in mdp.action_variables for _ in range(v.size or 1)]
+    columns = [(v, slot.stop - slot.start) for v, slot in mdp.continuous_actions]
+    parts = [n if v.shares.shared else 1 for v, n in columns for _ in range(n)]
     distance = nearest / y.new_tensor(parts)
     low = below & (y < distance)
     high = above & (torch.where(below, 1 - y, y) < distance)
@@ -50,16 +51,16 @@ def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) ->
     parts = []
     for v, slot in mdp.continuous_actions:
         y_k, g_k = y[..., slot.start : slot.stop], g[..., slot.start : slot.stop]
-        if isinstance(v, Budget):
+        shares = v.shares
+        if shares.shared:
             rest = 1 - y_k.sum(dim=-1, keepdim=True)
             point = torch.cat([y_k, rest], dim=-1)
             step = torch.cat([g_k, torch.zeros_like(rest)], dim=-1)
             parts.append((project_on_simplex(point + step) - point)[..., :-1])
             continue
-        below, above = is_bound(v.low), is_bound(v.high)
-        if above:
-            g_k = fischer_burmeister(1 - y_k if below else y_k, g_k)
-        if below:
+        if shares.above:
+            g_k = fischer_burmeister(1 - y_k if shares.below else y_k, g_k)
+        if shares.below:
             g_k = -fischer_burmeister(y_k, -g_k)
         parts.append(g_k)
     return torch.cat(parts, dim=-1)
@@ -80,18 +81,10 @@ def one_unit(mdp: MDP, scale: Tensor) -> Tensor:
     parts = []
     for v, slot in mdp.continuous_actions:
         unit = scale[..., slot.start : slot.stop]
-        parts.append(unit.amax(dim=-1, keepdim=True).expand_as(unit) if isinstance(v, Budget) else unit)
+        parts.append(unit.amax(dim=-1, keepdim=True).expand_as(unit) if v.shares.shared else unit)
     return torch.cat(parts, dim=-1)
 
 
 def fischer_burmeister(slack: Tensor, multiplier: Tensor) -> Tensor:
     """slack + multiplier - |(slack, multiplier)|: zero where both are non-negative and one of them is zero."""
     return slack + multiplier - torch.hypot(slack, multiplier)
-
-
-def project_on_simplex(x: Tensor) -> Tensor:
-    """The point of the unit simplex nearest to x (..., n), by sorting (Held, Wolfe & Crowder 1974)."""
-    ordered = x.sort(dim=-1, descending=True).values
-    excess = (ordered.cumsum(dim=-1) - 1) / torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
-    count = (ordered > excess).sum(dim=-1, keepdim=True)
-    return (x - excess.gather(-1, (count - 1).clamp(min=0))).clamp(min=0)

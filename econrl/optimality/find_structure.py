@@ -14,7 +14,15 @@ from econrl.problem.mdp import MDP
 
 
 def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
-    """Read off which states are endogenous, and whether f_a X = f_x can be solved, at random states and actions."""
+    """Which states are endogenous, and whether f_a X = f_x can be solved; found once for each problem, and kept."""
+    key = (Structure, probes, seed)
+    if key not in mdp.found:
+        mdp.found[key] = read_structure(mdp, probes, seed)
+    return mdp.found[key]
+
+
+def read_structure(mdp: MDP, probes: int, seed: int) -> Structure:
+    """Read off the structure at random states and actions."""
     if mdp.choices or len(mdp.finite) > len(mdp.chains):
         return Structure([], False, False, "a discrete choice, and a state that jumps, have no first-order condition")
     generator = torch.Generator(mdp.device).manual_seed(seed)

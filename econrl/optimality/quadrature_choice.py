@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -17,12 +19,20 @@ KINKED = 1e-5  # change of the residuals accepted for fewer nodes where multipli
 
 
 @torch.no_grad()
-def coarsest(mdp: MDP, structure: Structure, policy: Function, s: Tensor, most: int, tolerance: float) -> MDP:
+def coarsest(
+    mdp: MDP,
+    structure: Structure,
+    policy: Function,
+    s: Tensor,
+    most: int,
+    tolerance: float,
+    look_at_the_clock: Callable[[], None] = lambda: None,
+) -> MDP:
     """The model with as few quadrature nodes, at most `most` a shock, as change the residuals at s by at most
     `tolerance` in the mean."""
 
     def residuals(mdp: MDP) -> Tensor:
-        return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s)
+        return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s, look_at_the_clock)
 
     finest = MDP(mdp.model, mdp.device, mdp.dtype, FINER)
     reference = residuals(finest)

@@ -14,7 +14,6 @@ from torch import Tensor
 from econrl.errors import SpecError
 from econrl.problem.layout import Slot
 from econrl.problem.mdp import MDP
-from econrl.spec.variables import MarkovChain
 
 Points = pd.DataFrame | dict[str, Any] | Tensor
 MOST_ROWS, FEWEST = 500, 5  # rows of a default table; values of each continuous state in it
@@ -27,13 +26,7 @@ def columns_of(layout: list[Slot]) -> list[str]:
 
 
 def state_columns(mdp: MDP) -> list[str]:
-    return columns_of([shown(mdp, slot) for slot in mdp.state_slots])
-
-
-def shown(mdp: MDP, slot: Slot) -> Slot:
-    """A Markov chain is held as one index, but shown as its values."""
-    sizes = {chain.name: chain.size for chain in mdp.chains}
-    return Slot(slot.name, sizes.get(slot.name, slot.size), slot.start)
+    return columns_of(mdp.layout.shown_slots)
 
 
 def read_points(mdp: MDP, points: Points) -> Tensor:
@@ -60,20 +53,14 @@ def read_points(mdp: MDP, points: Points) -> Tensor:
         raise SpecError(f"points must be a DataFrame, a dict or a tensor, got {type(points).__name__}")
     if missing:
         raise SpecError(f"the points lack the state(s) {', '.join(missing)} of {mdp.model.title}")
-    chains, finite = {chain.name: chain for chain in mdp.chains}, dict(mdp.finite)
     parts = []
-    for slot in mdp.state_slots:
+    for kind, slot in mdp.laid_states:
         given = values[slot.name]
         try:
             value = torch.as_tensor(np.array(given, float) if not isinstance(given, Tensor) else given).to(mdp.low)
         except (TypeError, ValueError) as error:
             raise SpecError(f"the state '{slot.name}' must be numbers, got {given!r}") from error
-        if slot.name in chains:
-            value = index_of(mdp, chains[slot.name], value)
-        elif (slot.start in finite) and not (
-            (value >= 0) & (value < finite[slot.start]) & (value == value.round())
-        ).all():
-            raise SpecError(f"the state '{slot.name}' must be a whole number from 0 to {finite[slot.start] - 1}")
+        value = kind.locate(value)
         parts.append(value if slot.size is not None else value.unsqueeze(-1))
     try:
         batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
@@ -85,19 +72,8 @@ def read_points(mdp: MDP, points: Points) -> Tensor:
 
 def frame_values(mdp: MDP, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """A DataFrame's states by name, (n,) or (n, k)."""
-    laid = [shown(mdp, slot) for slot in mdp.state_slots]
-    return {v.name: frame[v.name].to_numpy() if v.size is None else frame[v.columns].to_numpy() for v in laid}
-
-
-def index_of(mdp: MDP, chain: MarkovChain, value: Tensor) -> Tensor:
-    table = chain.table.to(value)
-    flat_table = table.unsqueeze(-1) if table.ndim == 1 else table
-    flat = value.unsqueeze(-1) if table.ndim == 1 else value
-    distance = (flat.unsqueeze(-2) - flat_table).abs().amax(dim=-1)
-    nearest, index = distance.min(dim=-1)
-    if (nearest > 1e-6 * (1 + flat_table.abs().max())).any():
-        raise SpecError(f"the Markov chain '{chain.name}' takes the values {table.tolist()} only")
-    return index.to(value)
+    shown = mdp.layout.shown_slots
+    return {v.name: frame[v.name].to_numpy() if v.size is None else frame[v.columns].to_numpy() for v in shown}
 
 
 def write_actions(mdp: MDP, points: Points, a: Tensor) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from econrl.spec.variables import MarkovChain
+from econrl.spec.shocks import Shock
+from econrl.spec.variable import Variable
+from econrl.spec.variables import ActionKind, Map, State, StateKind
 
 
 class View:
@@ -41,6 +44,10 @@ class Slot:
         return self.start + (self.size or 1)
 
     @property
+    def range(self) -> range:
+        return range(self.start, self.stop)
+
+    @property
     def columns(self) -> list[str]:
         return [self.name] if self.size is None else [f"{self.name}[{i}]" for i in range(self.size)]
 
@@ -48,13 +55,122 @@ class Slot:
         return flat[..., self.start] if self.size is None else flat[..., self.start : self.stop]
 
 
-def slots(variables: Sequence[Any], width: Callable[[Any], int | None] = lambda v: v.size) -> list[Slot]:
+@dataclass(frozen=True)
+class Layout:
+    """What the declarations of a spec say of its flat tensors, on whatever device and in whatever precision."""
+
+    state_slots: list[Slot]
+    """The states, and last t for a life cycle."""
+    action_slots: list[Slot]
+    shock_slots: list[Slot]
+    """The shocks, then the next index of every Markov chain."""
+    shown_slots: list[Slot]
+    """The states as the spec reads them and tables show them: a Markov chain by its value."""
+    low: list[float]
+    high: list[float]
+    """The domain of each column of the states."""
+    horizon: int | None
+    finite: list[tuple[int, int]]
+    """The column of each Markov chain and discrete state, and how many values it has."""
+    chain_columns: list[int]
+    parameters: list[int]
+    choices: list[tuple[int, int]]
+    """The column of each choice, and how many options it has."""
+
+    @classmethod
+    def of(
+        cls, states: Sequence[StateKind], actions: Sequence[ActionKind], shocks: Sequence[Shock], horizon: int | None
+    ) -> Self:
+        """The layout of these declarations, side by side in the order in which they stand."""
+        every = with_calendar(states, horizon)
+        chains = [v for v in states if v.by_itself]
+        state_slots = slots(every)
+        laid = list(zip(every, state_slots, strict=True))
+        domains = [v.domain for v in every]
+        return cls(
+            state_slots=state_slots,
+            shock_slots=slots([*shocks, *chains]),
+            shown_slots=[Slot(v.name, v.size, slot.start) for v, slot in laid],
+            low=[float(bound) for low, _ in domains for bound in low],
+            high=[float(bound) for _, high in domains for bound in high],
+            horizon=horizon,
+            finite=[(column, v.count) for v, slot in laid for column in slot.range if v.count is not None],
+            chain_columns=[slot.start for v, slot in laid if v.by_itself],
+            parameters=[slot.start for v, slot in laid if v.parameter],
+            **actions_laid(actions),
+        )
+
+    def with_actions(self, actions: Sequence[ActionKind]) -> Self:
+        """The same states and shocks with other actions."""
+        return replace(self, **actions_laid(actions))
+
+    @property
+    def S(self) -> int:
+        return width(self.state_slots)
+
+    @property
+    def A(self) -> int:
+        return width(self.action_slots)
+
+    @property
+    def E(self) -> int:
+        return width(self.shock_slots)
+
+    @cached_property
+    def whole(self) -> list[int]:
+        """The columns of whole numbers: those of `finite`, and t."""
+        return [*(column for column, _ in self.finite), *([self.S - 1] if self.horizon is not None else [])]
+
+    @cached_property
+    def continuous(self) -> list[int]:
+        return [c for c in range(self.S) if c not in self.whole]
+
+    @cached_property
+    def logarithmic(self) -> list[int]:
+        """Positive states whose domain spans more than a factor of two, as wealth does, are best measured in
+        logarithms."""
+        moving = [c for c in self.continuous if c not in self.parameters]
+        return [c for c in moving if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
+
+    @cached_property
+    def free(self) -> list[int]:
+        """The columns of the continuous actions."""
+        return [c for c in range(self.A) if c not in [column for column, _ in self.choices]]
+
+
+def actions_laid(actions: Sequence[ActionKind]) -> dict[str, Any]:
+    laid = slots(actions)
+    counted = [(slot.start, v.shares.options) for v, slot in zip(actions, laid, strict=True)]
+    return {"action_slots": laid, "choices": [(column, n) for column, n in counted if n is not None]}
+
+
+def with_calendar(states: Sequence[StateKind], horizon: int | None) -> list[StateKind]:
+    """The states, and the period of a life cycle."""
+    return [*states, *([State("t", 0, horizon - 1)] if horizon is not None else [])]
+
+
+def slots(variables: Sequence[Variable]) -> list[Slot]:
     """The variables of a declaration laid side by side, in order."""
-    laid, start = [], 0
+    laid: list[Slot] = []
+    start = 0
     for v in variables:
-        laid.append(Slot(v.name, width(v), start, v.group))
+        laid.append(Slot(v.name, v.held, start, v.group))
         start = laid[-1].stop
     return laid
+
+
+class Reader:
+    """From flat states s (..., S) to the view that the spec reads; `maps` are those of the states that it reads as
+    anything but what is held, by name."""
+
+    def __init__(self, state_slots: Sequence[Slot], maps: dict[str, Map]):
+        self.state_slots, self.maps = state_slots, list(maps.items())
+
+    def __call__(self, s: Tensor) -> View:
+        values = {slot.name: slot.read(s) for slot in self.state_slots}
+        for name, read in self.maps:
+            values[name] = read(values[name])
+        return View("state", values)
 
 
 def flatten(layout: Sequence[Slot], values: dict[str, Tensor]) -> Tensor:
@@ -68,11 +184,6 @@ def adjacent(columns: list[int]) -> slice | list[int]:
     """Columns that follow one another as a slice, which is a view; a list is sent to the device at every use."""
     run = slice(columns[0], columns[-1] + 1) if columns else slice(0, 0)
     return run if columns == list(range(run.start, run.stop)) else columns
-
-
-def held_size(v: Any) -> int | None:
-    """The width of a variable in the flat tensor; a Markov chain is one index whatever its values."""
-    return None if isinstance(v, MarkovChain) else v.size
 
 
 def width(layout: list[Slot]) -> int:

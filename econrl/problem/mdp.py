@@ -5,30 +5,37 @@ Columns of the flat tensors:
                  last, t for a life cycle
     a (..., A)   the actions; a choice is held as the number of its option
     e (..., E)   the shocks, then the next index of every Markov chain
+
+Three parts make it up: the `Layout` of these columns, the `FeasibleSet`, and the `Expectation` over shocks.
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
+from functools import cached_property
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from econrl.errors import SpecError
+from econrl.problem.expectation import Expectation
 from econrl.problem.feasible_set import FeasibleSet
-from econrl.problem.groups import groups_of
-from econrl.problem.layout import Slot, View, adjacent, flatten, held_size, slots, width
+from econrl.problem.groups import Group, groups_of
+from econrl.problem.layout import Layout, Reader, Slot, View, adjacent, flatten, with_calendar
 from econrl.problem.quadrature import Quadrature
 from econrl.spec.model import Model
-from econrl.spec.shocks import product
-from econrl.spec.variables import AnyState, Choice, Decision, DiscreteState, MarkovChain, Parameter, State, listed
+from econrl.spec.shocks import Shock
+from econrl.spec.variables import ActionKind, StateKind, listed
 
 
-class MDP(FeasibleSet):
-    """The flat functions r, f, beta, the feasible set and the shocks of `model`."""
+class MDP:
+    """The flat functions r, f, beta, the feasible set and the shocks of `model`.
+
+    `like` is a problem of the same variables, of which all that stays the same is taken over; `made` are choices made
+    beforehand, by name (see `given`).
+    """
 
     def __init__(
         self,
@@ -36,51 +43,86 @@ class MDP(FeasibleSet):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
         quadrature: Quadrature | None = None,
+        *,
+        like: MDP | None = None,
+        made: dict[str, float] | None = None,
     ):
-        self.model = model.to(device, dtype)
+        self.declared, self.made = model, made or {}
         self.device, self.dtype, self.quadrature = torch.device(device), dtype, quadrature or Quadrature()
-        self.state_variables: list[AnyState] = listed(self.model.states())
-        self.action_variables: list[Decision] = listed(self.model.actions())
-        self.shock_variables = listed(self.model.shocks())
-        self.horizon = self.model.horizon
-        self.chains = [v for v in self.state_variables if isinstance(v, MarkovChain)]
+        at_home = like is not None and like.declared is model and (like.device, like.dtype) == (self.device, dtype)
+        self.model: Model = like.model if like is not None and at_home else model.to(device, dtype)
+        self.state_variables: list[StateKind] = listed(self.model.states())
+        self.action_variables: list[ActionKind] = [v for v in listed(self.model.actions()) if v.name not in self.made]
+        self.shock_variables: list[Shock] = listed(self.model.shocks())
+        self._lay_out(like)
 
-        calendar = [State("t", 0, self.horizon - 1)] if self.horizon is not None else []
-        self.state_slots = slots([*self.state_variables, *calendar], width=lambda v: held_size(v))
-        self.action_slots = slots(self.action_variables)
-        self.shock_slots = slots([*self.shock_variables, *self.chains], width=lambda v: held_size(v))
-        self.S, self.A, self.E = width(self.state_slots), width(self.action_slots), width(self.shock_slots)
-
-        every = [*self.state_variables, *calendar]
-        self.low = self.tensor([bound for v in every for bound in domain(v)[0]])
-        self.high = self.tensor([bound for v in every for bound in domain(v)[1]])
-        laid = list(zip(self.state_variables, self.state_slots, strict=False))
-        self.chain_columns = [slot.start for v, slot in laid if isinstance(v, MarkovChain)]
-        self.finite = [(slot.start, round(domain(v)[1][0]) + 1) for v, slot in laid if not isinstance(v, State)]
-        """The column of each Markov chain and discrete state, and how many values it has."""
-        self.next_chains = self.shock_slots[len(self.shock_variables) :]
-        self.continuous = [c for c in range(self.S - len(calendar)) if c not in [column for column, _ in self.finite]]
-        self.parameters = [slot.start for v, slot in laid if isinstance(v, Parameter)]
-        # Positive states whose domain spans more than a factor of two, as wealth does, are best measured in logarithms.
-        moving = [c for c in self.continuous if c not in self.parameters]
-        self.logarithmic = [c for c in moving if self.low[c] > 0 and self.high[c] > 2 * self.low[c]]
-        self.tables = [c.table.to(self.device, dtype) for c in self.chains]
-        self.matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
-        self.whole = [c for c in range(self.S) if c not in self.continuous]
-        """The columns of whole numbers: those of `finite`, and t."""
-        self.nodes, self._shock_weights = self._rule()
-        self._widened: dict[float, tuple[Tensor, Tensor]] = {}  # the domain, by margin
-
-        decided = zip(self.action_variables, self.action_slots, strict=True)
-        self.choices = [(slot.start, v.n) for v, slot in decided if isinstance(v, Choice)]
-        """The column of each choice, and how many options it has."""
-        self.free = [c for c in range(self.A) if c not in [column for column, _ in self.choices]]
-        """The columns of the continuous actions."""
+        self.low, self.high = self.tensor(self.layout.low), self.tensor(self.layout.high)
         self.options = self.tensor(list(itertools.product(*(range(n) for _, n in self.choices))))
         """All combinations of options (D, number of choices); one empty row where there is no choice."""
+        self.chains = [v for v in self.state_variables if v.by_itself]
+        self.tables = [c.table.to(self.device, dtype) for c in self.chains]
+        readers = {v.name: v.reader(self.low) for v in self.state_variables}
+        writers = {v.name: v.writer(self.low) for v in self.state_variables}
+        self._read = Reader(self.state_slots, {name: f for name, f in readers.items() if f is not None})
+        self._writers = {name: f for name, f in writers.items() if f is not None}
 
-        layouts = (self.state_slots, self.action_slots, self.shock_slots)
-        self.groups = groups_of(*layouts, self.model.group_features(), self.low)
+        self.feasible_set = FeasibleSet(self.action_variables, self.action_slots, self._read, self.made)
+        if like is not None and at_home and like.quadrature == self.quadrature:
+            self.expectation: Expectation = like.expectation
+        else:
+            matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
+            self.expectation = Expectation(self.shock_variables, matrices, self.layout, self.quadrature, self.low)
+        self.nodes = self.expectation.nodes
+
+        self._widened: dict[float, tuple[Tensor, Tensor]] = {}  # the domain, by margin
+        self._given: dict[tuple[float, ...], Self] = {}
+        self.found: dict[Any, Any] = {}
+        """What others find out about the problem once, and keep with it."""
+
+    def _lay_out(self, like: MDP | None) -> None:
+        """The columns, from the declarations or from another problem."""
+        states, actions, shocks = self.state_variables, self.action_variables, self.shock_variables
+        if like is None:
+            self.layout: Layout = Layout.of(states, actions, shocks, self.model.horizon)
+        else:
+            self.layout = like.layout if like.made == self.made else like.layout.with_actions(actions)
+        layout = self.layout
+        self.horizon, self.S, self.A, self.E = layout.horizon, layout.S, layout.A, layout.E
+        self.state_slots, self.action_slots = layout.state_slots, layout.action_slots
+        self.shock_slots, self.next_chains = layout.shock_slots, layout.shock_slots[len(shocks) :]
+        self.chain_columns, self.finite, self.whole = layout.chain_columns, layout.finite, layout.whole
+        self.continuous, self.logarithmic, self.parameters = layout.continuous, layout.logarithmic, layout.parameters
+        self.choices, self.free = layout.choices, layout.free
+
+    # The same problem in other terms
+
+    def with_quadrature(self, quadrature: Quadrature) -> Self:
+        """The same problem, with expectations taken in another way."""
+        return self._like(quadrature=quadrature)
+
+    def on(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """The same problem on another device, or in another precision."""
+        return self._like(device=device or self.device, dtype=dtype or self.dtype)
+
+    def with_model(self, model: Model) -> Self:
+        """The problem of another model with the same variables."""
+        return self._like(model=model)
+
+    def _like(self, **changed: Any) -> Self:
+        same = {name: getattr(self, name) for name in ("device", "dtype", "quadrature", "made")}
+        return type(self)(**{"model": self.declared, **same, **changed}, like=self)
+
+    def given(self, option: Tensor) -> Self:
+        """The problem that is left once the choices are made: its actions are the continuous ones. option (C,)."""
+        if not self.choices:
+            return self
+        key = tuple(option.tolist())
+        if key not in self._given:
+            made = {self.action_slot(column).name: d for (column, _), d in zip(self.choices, key, strict=True)}
+            self._given[key] = self._like(made={**self.made, **made})
+        return self._given[key]
+
+    # Columns
 
     def tensor(self, values: Any) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
@@ -90,34 +132,85 @@ class MDP(FeasibleSet):
         """How many combinations of values the Markov chains and discrete states have."""
         return math.prod(n for _, n in self.finite)
 
+    @cached_property
+    def groups(self) -> list[Group]:
+        layouts = (self.state_slots, self.action_slots, self.shock_slots)
+        return groups_of(*layouts, self.model.group_features(), self.low)
+
+    @property
+    def laid_states(self) -> list[tuple[StateKind, Slot]]:
+        """Each state, t of a life cycle among them, with its columns."""
+        return list(zip(with_calendar(self.state_variables, self.horizon), self.state_slots, strict=True))
+
+    @property
+    def continuous_actions(self) -> list[tuple[ActionKind, Slot]]:
+        """Each variable among the actions that is no choice, with its columns."""
+        return [(v, slot) for v, slot in self.feasible_set.laid if v.shares.options is None]
+
     # Views
 
     def state(self, s: Tensor) -> View:
-        values = {slot.name: slot.read(s) for slot in self.state_slots}
-        for chain, table in zip(self.chains, self.tables, strict=True):
-            index = values[chain.name].long()
-            # index_select, unlike table[index], works for a single state under vmap
-            values[chain.name] = table.index_select(0, index.reshape(-1)).reshape(index.shape + table.shape[1:])
-        return View("state", values)
+        return self._read(s)
 
     def actions(self, a: Tensor) -> View:
-        return View("action", {**self.taken_at(a), **{slot.name: slot.read(a) for slot in self.action_slots}})
+        return self.feasible_set.view(a)
 
     def shocks(self, e: Tensor) -> View:
         return View("shock", {slot.name: slot.read(e) for slot in self.shock_slots[: len(self.shock_variables)]})
 
-    # Choices
+    def hold(self, name: str, value: Tensor) -> Tensor:
+        """A state's value, as the model's functions give it, in the form in which it is held."""
+        return self._writers[name](value) if name in self._writers else value
 
-    def given(self, option: Tensor) -> Self:
-        """The problem that is left once the choices are made: its actions are the continuous ones. option (C,)."""
-        mdp = copy.copy(self)
-        made = {self.action_slot(column).name: float(d) for (column, _), d in zip(self.choices, option, strict=True)}
-        mdp.taken = {**self.taken, **made}
-        mdp.action_variables = [v for v in self.action_variables if not isinstance(v, Choice)]
-        mdp.action_slots = slots(mdp.action_variables)
-        mdp.A, mdp.choices, mdp.options = len(self.free), [], self.options[:1, :0]
-        mdp.free = list(range(mdp.A))
-        return mdp
+    def flat_states(self, values: dict[str, Tensor]) -> Tensor:
+        """Values by name of every state, as the model's functions give them, as one flat tensor (..., S)."""
+        for name, write in self._writers.items():
+            values = {**values, name: write(values[name])}
+        return flatten(self.state_slots, values)
+
+    # The feasible set
+
+    def squash(self, u: Tensor) -> Tensor:
+        """Any real u (..., A) to shares y."""
+        return self.feasible_set.squash(u)
+
+    def squash_slope(self, u: Tensor) -> Tensor:
+        """dy/du of each share on its own, (..., A); positive, and zero for a choice."""
+        return self.feasible_set.squash_slope(u)
+
+    def log_squash_volume(self, u: Tensor) -> Tensor:
+        """log |det dy/du| of `squash`, (...)."""
+        return self.feasible_set.log_squash_volume(u)
+
+    def unsquash(self, y: Tensor) -> Tensor:
+        """The u that squashes to y; shares on a bound are moved off it by 1e-12."""
+        return self.feasible_set.unsquash(y)
+
+    def clamp_shares(self, y: Tensor) -> Tensor:
+        """The nearest shares that keep all bounds, 1e-12 off them."""
+        return self.feasible_set.clamp_shares(y)
+
+    def from_shares(self, s: Tensor, y: Tensor) -> Tensor:
+        """Actions a (..., A) at shares y."""
+        return self.feasible_set.from_shares(s, y)
+
+    def shares(self, s: Tensor, a: Tensor) -> Tensor:
+        """The shares of actions a; one half where low = high leaves no choice."""
+        return self.feasible_set.shares(s, a)
+
+    def widths(self, s: Tensor, a: Tensor) -> Tensor:
+        """da/dy of each action on its own, (..., A)."""
+        return self.feasible_set.widths(s, a)
+
+    def act(self, s: Tensor, u: Tensor) -> Tensor:
+        """Feasible actions from any real u."""
+        return self.feasible_set.act(s, u)
+
+    def feasible(self, s: Tensor, a: Tensor, slack: float = 1e-6) -> Tensor:
+        """Whether all of a (..., A) keep their bounds, up to a share `slack`."""
+        return self.feasible_set.feasible(s, a, slack)
+
+    # Choices
 
     def sample_options(self, u: Tensor, generator: torch.Generator) -> Tensor:
         """u (..., A) with options drawn at random, all alike likely, in the columns of choices."""
@@ -149,7 +242,7 @@ class MDP(FeasibleSet):
             values[slot.name] = slot.read(e)
         if self.horizon is not None:
             values["t"] = self.period(s) + 1
-        return flatten(self.state_slots, values)
+        return self.flat_states(values)
 
     def discount(self, s: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """beta(s, a, e), a scalar or of shape (...)."""
@@ -174,30 +267,13 @@ class MDP(FeasibleSet):
 
     # Shocks
 
-    def _rule(self) -> tuple[Tensor, Tensor]:
-        nodes, weights = self.quadrature.over(self.shock_variables)
-        indices = [
-            (torch.arange(len(c.matrix), dtype=torch.float64)[:, None], torch.ones(len(c.matrix))) for c in self.chains
-        ]
-        nodes, weights = product([(nodes, weights), *indices])
-        return nodes.to(self.device, self.dtype), weights.to(self.device, self.dtype)
-
     def weights(self, s: Tensor) -> Tensor:
         """Probability of each node (J, E) at the states s (..., S): (..., J), or (J,) without Markov chains."""
-        w = self._shock_weights
-        for column, slot, P in zip(self.chain_columns, self.next_chains, self.matrices, strict=True):
-            w = w * P[s[..., column].long()][..., slot.read(self.nodes).long()]
-        return w
+        return self.expectation.weights(s)
 
     def sample_shocks(self, s: Tensor, generator: torch.Generator) -> Tensor:
         """One draw of e (..., E) for each state."""
-        shape = s.shape[:-1]
-        parts = [v.sample(tuple(shape), generator).to(self.dtype) for v in self.shock_variables]
-        for column, P in zip(self.chain_columns, self.matrices, strict=True):
-            u = torch.rand(*shape, 1, generator=generator, dtype=self.dtype, device=self.device)
-            then = (P[s[..., column].long()].cumsum(dim=-1) < u).sum(dim=-1, keepdim=True)
-            parts.append(then.clamp(max=len(P) - 1).to(self.dtype))
-        return torch.cat(parts, dim=-1) if parts else s[..., :0]
+        return self.expectation.sample(s, generator)
 
     # States
 
@@ -223,7 +299,7 @@ class MDP(FeasibleSet):
                     raise SpecError(f"{type(self.model).__name__}.initial names '{name}', which is no state")
             for slot in self.state_slots:
                 if slot.name in named:
-                    value = torch.as_tensor(named[slot.name]).to(s)
+                    value = self.hold(slot.name, torch.as_tensor(named[slot.name]).to(s))
                     s[:, slot.start : slot.stop] = value if slot.size is not None else value.unsqueeze(-1)
         return s
 
@@ -240,12 +316,3 @@ class MDP(FeasibleSet):
         low, high = self._widened[margin]
         s = s[..., adjacent(self.continuous)]
         return ((s >= low) & (s <= high)).all(dim=-1)
-
-
-def domain(v: AnyState) -> tuple[list[float], list[float]]:
-    if isinstance(v, MarkovChain):
-        return [0.0], [len(v.matrix) - 1.0]
-    if isinstance(v, DiscreteState):
-        return [0.0], [v.n - 1.0]
-    n = v.size or 1
-    return [v.low] * n, [v.high] * n

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,15 @@ from econrl.problem.state_function import Function
 MARGIN = 0.5  # a path begins anew once it has left the domain by half of its width: a solution says nothing there
 
 
+def move(mdp: MDP, s: Tensor, a: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One period: a draw of the shocks e, and the states f(s, a, e) (..., S) that it leads to.
+
+    Every state has shocks of its own; of states (C, P, S), the same P shocks hold for all C.
+    """
+    e = mdp.sample_shocks(s if s.ndim < 3 else s[0], generator)
+    return e, mdp.transition(s, a, e)
+
+
 def paths(mdp: MDP, policy: Function, s: Tensor, periods: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """States (T, n, S) and actions (T, n, A) of n paths from s (n, S); they may leave the domain."""
     states, actions = [], []
@@ -18,8 +29,11 @@ def paths(mdp: MDP, policy: Function, s: Tensor, periods: int, generator: torch.
         a = policy(s)
         states.append(s)
         actions.append(a)
-        s = mdp.transition(s, a, mdp.sample_shocks(s, generator))
+        _, s = move(mdp, s, a, generator)
     return torch.stack(states), torch.stack(actions)
+
+
+# Paths that begin anew
 
 
 def goes_on(mdp: MDP, s: Tensor) -> Tensor:
@@ -28,14 +42,6 @@ def goes_on(mdp: MDP, s: Tensor) -> Tensor:
     if mdp.horizon is not None:
         keep &= mdp.period(s) < mdp.horizon
     return keep
-
-
-def living_states(mdp: MDP, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of s (..., S) are in a life that is not over, (...); and s with the others put into the last period."""
-    if mdp.horizon is None:
-        return torch.ones_like(s[..., 0], dtype=torch.bool), s
-    t = mdp.period(s)
-    return t < mdp.horizon, torch.cat([s[..., :-1], t.clamp(max=mdp.horizon - 1).unsqueeze(-1)], dim=-1)
 
 
 def go_on(mdp: MDP, reached: Tensor, generator: torch.Generator) -> Tensor:
@@ -53,7 +59,7 @@ def ergodic_states(
     for t in range(burn_in + periods):
         if t >= burn_in:
             visited.append(s)
-        reached = mdp.transition(s, policy(s), mdp.sample_shocks(s, generator))
+        _, reached = move(mdp, s, policy(s), generator)
         restarts = restarts + (living_states(mdp, reached)[0] & ~mdp.inside(reached, MARGIN)).sum()
         s = go_on(mdp, reached, generator)
     return torch.cat(visited), float(restarts) / (n * (burn_in + periods))
@@ -68,7 +74,48 @@ def own_states(
     return ergodic_states(mdp, policy, n, max(points // n, 1), burn_in, generator)
 
 
-LONGEST = 300  # periods
+# Lifetime sums
+
+
+def living_states(mdp: MDP, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of s (..., S) are in a life that is not over, (...); and s with the others put into the last period."""
+    if mdp.horizon is None:
+        return torch.ones_like(s[..., 0], dtype=torch.bool), s
+    t = mdp.period(s)
+    return t < mdp.horizon, torch.cat([s[..., :-1], t.clamp(max=mdp.horizon - 1).unsqueeze(-1)], dim=-1)
+
+
+def discounted(
+    mdp: MDP,
+    policy: Function,
+    flows: Sequence[Callable[[Tensor, Tensor], Tensor]],
+    s: Tensor,
+    periods: int,
+    generator: torch.Generator,
+    forgotten: float = 0.0,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """sum_t B_t x(s_t, a_t), B_t = beta_0 ... beta_{t-1}, for each flow x, (...), on paths from s (..., S).
+
+    A path whose life is over stands still, and adds nothing. Also returns B_T (...) and s_T (..., S). T is `periods`,
+    or less where every B_t is below `forgotten`.
+    """
+    sums, factor = [torch.zeros_like(s[..., 0]) for _ in flows], torch.ones_like(s[..., 0])
+    for _ in range(periods):
+        living, at = living_states(mdp, s)
+        a = policy(at)
+        e, reached = move(mdp, at, a, generator)
+        earned, discount = [x(at, a) for x in flows], mdp.discount(at, a, e)
+        if mdp.horizon is not None:
+            earned, discount = [torch.where(living, x, 0.0) for x in earned], torch.where(living, discount, 1.0)
+            reached = torch.where(living.unsqueeze(-1), reached, s)
+        sums = [total + factor * x for total, x in zip(sums, earned, strict=True)]
+        factor, s = factor * discount, reached
+        if forgotten > 0 and factor.max() < forgotten:
+            break
+    return sums, factor, s
+
+
+LONGEST = 300  # periods of a stationary model: what lies beyond is estimated, and the start need only be a good one
 
 
 def lifetime_reward(mdp: MDP, u: Tensor, s: Tensor, generator: torch.Generator, noise: float = 0.0) -> Tensor:
@@ -78,22 +125,15 @@ def lifetime_reward(mdp: MDP, u: Tensor, s: Tensor, generator: torch.Generator, 
     """
     spread = torch.zeros_like(u[0])
     spread[mdp.free] = noise
-    periods = LONGEST if mdp.horizon is None else mdp.horizon
-    s, u = s.expand(len(u), *s.shape), u.unsqueeze(1)
-    total, factor = torch.zeros_like(s[..., 0]), torch.ones_like(s[..., 0])
-    for _ in range(periods):
-        drawn = u
-        if noise > 0:
-            drawn = u + spread * torch.randn(
-                s.shape[:-1] + spread.shape, generator=generator, dtype=s.dtype, device=s.device
-            )
-        a, e = mdp.act(s, drawn), mdp.sample_shocks(s[0], generator)
-        reward, discount, s_next = mdp.reward(s, a), mdp.discount(s, a, e), mdp.transition(s, a, e)
-        if mdp.horizon is not None:
-            alive = mdp.period(s) < mdp.horizon
-            reward, discount = torch.where(alive, reward, 0.0), torch.where(alive, discount, 1.0)
-            s_next = torch.where(alive.unsqueeze(-1), s_next, s)
-        total, factor, s = total + factor * reward, factor * discount, s_next
+    u, s = u.unsqueeze(1), s.expand(len(u), *s.shape)
+
+    def policy(s: Tensor) -> Tensor:
+        if noise == 0:
+            return mdp.act(s, u)
+        z = torch.randn(s.shape[:-1] + spread.shape, generator=generator, dtype=s.dtype, device=s.device)
+        return mdp.act(s, u + spread * z)
+
+    (total,), factor, last = discounted(mdp, policy, [mdp.reward], s, mdp.horizon or LONGEST, generator)
     if mdp.horizon is not None:
-        return total + factor * mdp.terminal(s)
+        return total + factor * mdp.terminal(last)
     return total / (1 - factor).clamp(min=0.05)  # what lies beyond the last period is like what came before

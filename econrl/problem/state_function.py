@@ -14,6 +14,7 @@ from econrl.problem.mdp import MDP
 Function = Callable[[Tensor], Tensor]
 """A policy or a value as solvers use it: any function of states (..., S)."""
 KINDS: dict[str, type[StateFunction]] = {}
+"""The classes by name, as saved folders call them."""
 
 
 class StateFunction(nn.Module):
@@ -21,7 +22,7 @@ class StateFunction(nn.Module):
 
     A subclass is built as `Kind(mdp, **description)`, holds everything else in parameters and buffers, and returns
     the description (numbers, strings and lists only) from `describe`. That is all that saving, loading and a change
-    of precision or device need.
+    of precision or device need. Raises TypeError where another class has the name, which is its kind in saved folders.
     """
 
     def __init__(self, mdp: MDP):
@@ -30,6 +31,12 @@ class StateFunction(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
+        known = KINDS.get(cls.__name__, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__}: {known.__module__}.{known.__qualname__} has the same name, by "
+                "which saved solutions know a policy or a value; choose another"
+            )
         KINDS[cls.__name__] = cls
 
     def describe(self) -> dict[str, Any]:

@@ -20,5 +20,5 @@ def known_steady_state(mdp: MDP) -> tuple[Tensor, Tensor] | None:
     if named is None or any(slot.name not in named for slot in [*mdp.state_slots, *mdp.action_slots]):
         return None
     values = {name: torch.as_tensor(value).to(mdp.low) for name, value in named.items()}
-    s = flatten(mdp.state_slots, values)
+    s = mdp.flat_states(values)
     return s, mdp.unsquash(mdp.shares(s, flatten(mdp.action_slots, values)))

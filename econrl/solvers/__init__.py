@@ -1,62 +1,42 @@
-"""The methods: one file, one method."""
+"""The methods by name: those of `methods.py`, and those that a user registers."""
 
-from econrl.solvers.auto import Auto
+import dataclasses
+from typing import TypeVar
+
+from econrl.errors import MethodError
+from econrl.solvers import methods
 from econrl.solvers.common.method import Method
-from econrl.solvers.grid.adaptive import Adaptive
-from econrl.solvers.grid.egm import EGM
-from econrl.solvers.grid.smolyak import Smolyak
-from econrl.solvers.grid.time_iteration import TimeIteration
-from econrl.solvers.grid.vi import VI
-from econrl.solvers.off_policy.ddpg import DDPG
-from econrl.solvers.off_policy.double_dqn import DoubleDQN
-from econrl.solvers.off_policy.dqn import DQN
-from econrl.solvers.off_policy.pathwise import Pathwise
-from econrl.solvers.off_policy.sac import SAC
-from econrl.solvers.off_policy.td3 import TD3
-from econrl.solvers.on_policy.a2c import A2C
-from econrl.solvers.on_policy.actor_critic import ActorCritic
-from econrl.solvers.on_policy.ppo import PPO
-from econrl.solvers.on_policy.reinforce import REINFORCE
-from econrl.solvers.on_policy.trpo import TRPO
-from econrl.solvers.perturbation.perturbation import Perturbation
-from econrl.solvers.polish.newton import Newton
-from econrl.solvers.tabular.q_learning import QLearning
-from econrl.solvers.tabular.sarsa import SARSA
-from econrl.solvers.tabular.td0 import TD0
+from econrl.solvers.methods import *  # noqa: F403
 
-METHODS: dict[str, type[Method]] = {
-    cls.name: cls
-    for cls in (
-        *(Auto, Perturbation, EGM, TimeIteration, VI, Smolyak, Adaptive),
-        *(DDPG, TD3, SAC, Pathwise, Newton),
-        *(TD0, SARSA, QLearning, DQN, DoubleDQN),
-        *(REINFORCE, ActorCritic, A2C, TRPO, PPO),
-    )
-}
+METHODS: dict[str, type[Method]] = {}
 
-__all__ = [
-    "A2C",
-    "DDPG",
-    "DQN",
-    "EGM",
-    "METHODS",
-    "PPO",
-    "REINFORCE",
-    "SAC",
-    "SARSA",
-    "TD0",
-    "TD3",
-    "TRPO",
-    "VI",
-    "ActorCritic",
-    "Adaptive",
-    "Auto",
-    "DoubleDQN",
-    "Method",
-    "Newton",
-    "Pathwise",
-    "Perturbation",
-    "QLearning",
-    "Smolyak",
-    "TimeIteration",
-]
+Kind = TypeVar("Kind", bound=type[Method])
+
+
+def register(cls: Kind) -> Kind:
+    """Let a method be found by its name, by `solve`, `compare` and the command; may stand above it as a decorator.
+
+    Raises MethodError where the class is no method, or its name is no name or that of another.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise MethodError(f"{getattr(cls, '__name__', cls)} is no method: derive it from econrl.solvers.Method")
+    label, name = cls.__qualname__, getattr(cls, "name", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise MethodError(f"{label}: `name` must be letters, digits and underscores, got {name!r}")
+    if not dataclasses.is_dataclass(cls) or not all(hasattr(cls, name) for name in ("nodes", *settings_of(cls))):
+        raise MethodError(f"{label} must be a frozen dataclass of settings with defaults, `nodes` among them")
+    known = METHODS.get(name)
+    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, label):
+        raise MethodError(f"{label}: the name '{name}' is taken by {known.__module__}.{known.__qualname__}")
+    METHODS[name] = cls
+    return cls
+
+
+def settings_of(cls: type) -> list[str]:
+    """The names of a method's settings."""
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+for found in vars(methods).values():
+    if isinstance(found, type):
+        register(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from econrl.errors import SpecError
 from econrl.spec.shocks import Shock
-from econrl.spec.variables import AnyState, Decision
+from econrl.spec.variables import ActionKind, StateKind
 
-States = AnyState | Sequence[AnyState]
-Actions = Decision | Sequence[Decision]
+States = StateKind | Sequence[StateKind]
+Actions = ActionKind | Sequence[ActionKind]
 Shocks = Shock | Sequence[Shock]
 
 
@@ -154,6 +153,6 @@ class Model:
         """The same model with other group features."""
         if not features:
             return self
-        model = copy.copy(self)
+        model = dataclasses.replace(self)  # type: ignore[type-var]
         object.__setattr__(model, "group_features", lambda: features)
         return model

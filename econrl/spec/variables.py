@@ -1,4 +1,8 @@
-"""The variables that a spec declares, and the named views through which its functions read them."""
+"""The kinds of states and of actions that a spec declares. Everything that works with them loops over kinds.
+
+A new kind is one class here, derived from `StateKind` or `ActionKind`, and its name in `econrl/__init__.py`; one that a
+user derives in a file of their own needs neither.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,91 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from econrl.errors import SpecError
+from econrl.spec.share_sets import SIMPLEX, Options, ShareSet, shares_between
+from econrl.spec.soundness import (
+    check_bound,
+    check_domain,
+    check_probabilities,
+    check_several,
+    check_values,
+    is_finite_number,
+)
+from econrl.spec.variable import Variable
 
 Bound = float | Callable[..., Tensor]
+Map = Callable[[Tensor], Tensor]
+
+
+# States
+
+
+class StateKind(Variable):
+    """A kind of state.
+
+    A kind must give `name`, `size`, as which the spec reads it, and its `domain`. One of finitely many values is held
+    as the number of a value, 0 ... count - 1, and must give `count`. One that the spec reads or writes as anything but
+    what is held must give the maps `reader` and `writer`. One that moves by itself sets `by_itself`, and must give
+    `held`, `matrix` and `table`. It may give `check`, `text`, `locate` and `hull`.
+    """
+
+    by_itself: ClassVar[bool] = False
+    """Whether it is a Markov chain on `table`, whose next value the transition does not write."""
+    parameter: ClassVar[bool] = False
+    """Whether it is a parameter of the model, which stays what it is."""
+
+    @property
+    def domain(self) -> tuple[list[float], list[float]]:
+        """Low and high of each column, between which the model is solved; 0 and count - 1 for finitely many values."""
+        raise NotImplementedError
+
+    @property
+    def count(self) -> int | None:
+        """How many values it takes; None for a continuous state."""
+        return None
+
+    @property
+    def table(self) -> Tensor:
+        """The values of a chain, (count,) or (count, k)."""
+        raise NotImplementedError
+
+    @property
+    def matrix(self) -> Tensor:
+        """The transition matrix of a chain: row i holds Prob(next = j | now = i)."""
+        raise NotImplementedError
+
+    def reader(self, like: Tensor) -> Map | None:
+        """The map from what is held to what the spec reads, on the device and in the type of `like`; None where they
+        are the same."""
+        return None
+
+    def writer(self, like: Tensor) -> Map | None:
+        """The map from what `transition` and `initial` give to what is held; None where they are the same."""
+        return None
+
+    def locate(self, shown: Tensor) -> Tensor:
+        """What is held, from what tables show, which is what the spec reads. Raises SpecError for a value that it does
+        not take."""
+        write = self.writer(shown)
+        held = shown if write is None else write(shown)
+        if self.count is not None and not ((held >= 0) & (held < self.count) & (held == held.round())).all():
+            raise SpecError(f"the state '{self.name}' must be a whole number from 0 to {self.count - 1}")
+        return held
+
+    def hull(self, others: Sequence[Self]) -> Self | None:
+        """The same state on the smallest domain that holds those of all `others`, for a range of parameters; None
+        where they must all be alike."""
+        return None
 
 
 @dataclass(frozen=True)
-class State:
+class State(StateKind):
     """A continuous state. `low` and `high` bound the domain that the model is solved on; they clamp nothing.
 
     `size=None` is a scalar, read as a tensor of the batch's shape; `size=n` adds a last dimension of n. A vector with a
@@ -31,14 +107,30 @@ class State:
     size: int | None = None
     group: str | None = None
 
+    @property
+    def domain(self) -> tuple[list[float], list[float]]:
+        n = self.size or 1
+        return [self.low] * n, [self.high] * n
+
+    def hull(self, others: Sequence[Self]) -> Self:
+        return replace(self, low=min(v.low for v in others), high=max(v.high for v in others))
+
+    def check(self, title: str) -> None:
+        check_domain(self.low, self.high, title)
+
+    def text(self) -> str:
+        return f"{self.label} in [{self.low:.4g}, {self.high:.4g}]"
+
 
 @dataclass(frozen=True)
 class Parameter(State):
-    """A parameter of the model as a state that stays what it is (`over.py`); not for specs."""
+    """A parameter of the model as a state that stays what it is (`family.py`); not for specs."""
+
+    parameter: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, eq=False)
-class MarkovChain:
+class MarkovChain(StateKind):
     """A finite exogenous state: `values` has shape (n,) or (n, k), row i of `P` holds Prob(next = j | now = i).
 
     Declared among the states. The spec reads its value; the expectation over it is exact; its transition is not
@@ -49,23 +141,64 @@ class MarkovChain:
     values: Any
     P: Any
 
-    group = None  # a chain is nobody's own
+    by_itself: ClassVar[bool] = True
+    held: ClassVar[int | None] = None  # type: ignore[misc]  # one index, whatever its values
 
     @property
     def table(self) -> Tensor:
         return torch.as_tensor(self.values, dtype=torch.float64)
 
     @property
-    def size(self) -> int | None:
+    def size(self) -> int | None:  # type: ignore[override]
         return self.table.shape[1] if self.table.ndim == 2 else None
 
     @property
     def matrix(self) -> Tensor:
         return torch.as_tensor(self.P, dtype=torch.float64)
 
+    @property
+    def count(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def domain(self) -> tuple[list[float], list[float]]:
+        return [0.0], [self.count - 1.0]
+
+    def reader(self, like: Tensor) -> Map:
+        table = self.table.to(like)
+
+        def read(held: Tensor) -> Tensor:
+            index = held.long()
+            # index_select, unlike table[index], works for a single state under vmap
+            return table.index_select(0, index.reshape(-1)).reshape(index.shape + table.shape[1:])
+
+        return read
+
+    def locate(self, shown: Tensor) -> Tensor:
+        table = self.table.to(shown)
+        flat_table = table.unsqueeze(-1) if table.ndim == 1 else table
+        flat = shown.unsqueeze(-1) if table.ndim == 1 else shown
+        distance = (flat.unsqueeze(-2) - flat_table).abs().amax(dim=-1)
+        nearest, index = distance.min(dim=-1)
+        if (nearest > 1e-6 * (1 + flat_table.abs().max())).any():
+            raise SpecError(f"the Markov chain '{self.name}' takes the values {table.tolist()} only")
+        return index.to(shown)
+
+    def check(self, title: str) -> None:
+        values, P = self.table, self.matrix
+        check_values(values, title)
+        n = len(values)
+        if P.shape != (n, n):
+            raise SpecError(f"{title} has {n} values and P of shape {tuple(P.shape)}; P must be ({n}, {n})")
+        for i, row in enumerate(P):
+            check_probabilities(row, f"{title}, row {i} of P")
+
+    def text(self) -> str:
+        return f"{self.label} (Markov chain of {len(self.table)} values)"
+
 
 @dataclass(frozen=True)
-class DiscreteState:
+class DiscreteState(StateKind):
     """A state with the values 0, 1, ..., n - 1, which the transition writes: employed or not, retired or not.
 
     The spec reads its number, one for each member of the batch, and gives a whole number for the next period.
@@ -75,14 +208,58 @@ class DiscreteState:
     n: int
 
     size = None
-    group = None  # nobody's own
+
+    @property
+    def count(self) -> int:
+        return self.n
+
+    @property
+    def domain(self) -> tuple[list[float], list[float]]:
+        return [0.0], [self.n - 1.0]
+
+    def check(self, title: str) -> None:
+        check_several(self.n, title)
+
+    def text(self) -> str:
+        return f"{self.name} in 0 to {self.n - 1}"
 
 
-AnyState = State | MarkovChain | DiscreteState
+# Actions
+
+
+class ActionKind(Variable):
+    """A kind of action, a = low + width y at shares y in a set of its own.
+
+    A kind must give `name` and `size`; the names of the fields that hold `bounds`; the set `shares` in which y lies,
+    one of `share_sets.py` or a new one; and the `interval`, low and width. It may give `check`, `text` and, where it
+    must have a size, `may_be_scalar`.
+    """
+
+    bounds: ClassVar[tuple[str, ...]] = ()
+    """The names of the fields that hold a bound: a number, a function of the state, f(s), or of the state and the
+    actions declared earlier, f(s, a)."""
+
+    @property
+    def shares(self) -> ShareSet:
+        """The set in which y (..., n) lies."""
+        raise NotImplementedError
+
+    def interval(self, s: Any, a: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(low, width) at the views s and a of the state and of the actions declared earlier, each (..., 1) or
+        (..., n), like the flat states `like` (..., S)."""
+        raise NotImplementedError
+
+    def at(self, bound: Bound, s: Any, a: Any, like: Tensor) -> Tensor:
+        """A bound's value at (s, a), (1,), (..., 1) or (..., n)."""
+        value = evaluate_bound(bound, s, a)
+        if isinstance(value, float | int):
+            return like.new_full((1,), value)  # which, unlike a copy of the number, the device does not wait for
+        value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        return value if self.size is not None and value.ndim == like.ndim else value.unsqueeze(-1)
 
 
 @dataclass(frozen=True)
-class Action:
+class Action(ActionKind):
     """A continuous action with low <= a <= high.
 
     Each bound is a number, a function of the state, f(s), or of the state and the actions declared earlier,
@@ -96,9 +273,43 @@ class Action:
     scale: float = 1.0
     group: str | None = None
 
+    bounds: ClassVar[tuple[str, ...]] = ("low", "high")
+
+    @property
+    def shares(self) -> ShareSet:
+        return shares_between(is_bound(self.low), is_bound(self.high))
+
+    def interval(self, s: Any, a: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a bound is infinite, `scale` from the other; where both are, `scale` from zero."""
+        below, above = is_bound(self.low), is_bound(self.high)
+        if below and above:
+            low = self.at(self.low, s, a, like)
+            return low, self.at(self.high, s, a, like) - low
+        if above:
+            high = self.at(self.high, s, a, like)
+            return high, torch.full_like(high, -self.scale)
+        low = self.at(self.low if below else 0.0, s, a, like)
+        return low, torch.full_like(low, self.scale)
+
+    def check(self, title: str) -> None:
+        for side in self.bounds:
+            check_bound(getattr(self, side), f"{title}: {side}")
+        if not is_finite_number(self.scale) or not self.scale > 0:
+            raise SpecError(
+                f"{title} has scale {self.scale!r}; it must be a typical size of the action, a positive number"
+            )
+        if callable(self.low) or callable(self.high):
+            return  # compared at sampled states
+        if not self.low < self.high or self.low == math.inf or self.high == -math.inf:
+            raise SpecError(f"{title} has low = {self.low} and high = {self.high}; low must be below high")
+
+    def text(self) -> str:
+        low, high = ("f(s)" if callable(bound) else f"{bound:.4g}" for bound in (self.low, self.high))
+        return f"{self.label} in [{low}, {high}]"
+
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(ActionKind):
     """`size` non-negative parts of a total; what they leave of it is unspent. `total`: a number, f(s) or f(s, a)."""
 
     name: str
@@ -106,9 +317,25 @@ class Budget:
     total: Bound = 1.0
     group: str | None = None
 
+    bounds: ClassVar[tuple[str, ...]] = ("total",)
+    may_be_scalar: ClassVar[bool] = False  # type: ignore[misc]
+    shares: ClassVar[ShareSet] = SIMPLEX  # type: ignore[misc]
+
+    def interval(self, s: Any, a: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+        total = self.at(self.total, s, a, like)
+        return torch.zeros_like(total), total
+
+    def check(self, title: str) -> None:
+        check_bound(self.total, f"{title}: total")
+        if not callable(self.total) and not (is_bound(self.total) and self.total > 0):
+            raise SpecError(f"{title} has total {self.total}; it must be positive and finite")
+
+    def text(self) -> str:
+        return f"{self.label} (parts of a total)"
+
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(ActionKind):
     """A discrete action: one of n options. The spec reads the number of the option, 0.0 to n - 1, one for each member
     of the batch: torch.where(a.work == 1, ...), or a.work * wage."""
 
@@ -116,10 +343,22 @@ class Choice:
     n: int
 
     size = None
-    group = None  # a choice is nobody's own
+
+    @property
+    def shares(self) -> ShareSet:
+        return Options(self.n)
+
+    def interval(self, s: Any, a: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(like[..., :1]), torch.ones_like(like[..., :1])
+
+    def check(self, title: str) -> None:
+        check_several(self.n, title)
+
+    def text(self) -> str:
+        return f"{self.name} (one of {self.n})"
 
 
-Decision = Action | Budget | Choice
+# Bounds
 
 
 def is_bound(bound: Bound) -> bool:
@@ -135,6 +374,13 @@ def takes_state_only(bound: Callable) -> bool:
         name = getattr(bound, "__qualname__", "it")
         raise SpecError(f"a bound must be a number, f(s) or f(s, a); {name} takes {arguments} arguments")
     return arguments == 1
+
+
+def evaluate_bound(bound: Bound, s: Any, a: Any) -> Tensor | float:
+    """A bound's value at the views (s, a); the function may take s alone."""
+    if not callable(bound):
+        return bound
+    return bound(s) if takes_state_only(bound) else bound(s, a)
 
 
 def listed(variables: Any) -> list[Any]:

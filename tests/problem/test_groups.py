@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from econrl import DDPG, Action, Model, Normal, State, load, solve
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.approximation.exchangeable_network import PooledNetwork
 from econrl.approximation.networks import ActionValueNetwork, Actor, ValueNetwork
 from econrl.checks import check
@@ -209,7 +209,7 @@ def test_an_actor_begins_where_it_is_told():
 
 
 def test_the_search_for_a_start_treats_members_alike():
-    start = find_start(MDP(IRBC(n=3)), torch.Generator().manual_seed(0))
+    start = best_constant_shares(MDP(IRBC(n=3)), torch.Generator().manual_seed(0))
     assert start.u.unique().numel() == 1
 
 
@@ -221,9 +221,8 @@ def test_two_groups_get_a_plain_network():
 
 @pytest.mark.parametrize("rung", [0, 2])
 def test_ddpg_solves_with_it_and_saves_it(rung, tmp_path, monkeypatch):
-    monkeypatch.setattr("econrl.solvers.off_policy.ddpg.START_STEPS", 3)
     monkeypatch.setattr("econrl.approximation.constant_shares.ROUNDS", 1)
-    solution = solve(IRBC(n=4), DDPG(rung=rung, hidden=(8, 8), batch=32), steps=1)
+    solution = solve(IRBC(n=4), DDPG(rung=rung, hidden=(8, 8), batch=32, start_steps=3), steps=1)
     solution.save(tmp_path / "irbc")
     again = load(tmp_path / "irbc")
     s = solution.mdp.sample_box(5, torch.Generator().manual_seed(0))

@@ -9,7 +9,7 @@ import torch
 from econrl import Action, MarkovChain, Model, Normal, State
 from econrl.models import BrockMirman, LifeCycle, StochasticGrowth
 from econrl.problem.mdp import MDP
-from econrl.problem.simulate import MARGIN, ergodic_states, goes_on, paths
+from econrl.problem.simulate import MARGIN, discounted, ergodic_states, goes_on, move, paths
 from econrl.solvers.off_policy.replay import Replay, Transitions
 
 
@@ -174,6 +174,43 @@ def test_an_initial_state_of_an_unknown_name_is_refused():
     )
     with pytest.raises(Exception, match=r"Wrong.initial names 'capital', which is no state"):
         MDP(wrong()).sample_initial(3, generator())
+
+
+# Lifetime sums
+
+
+def test_copies_of_the_same_states_meet_the_same_shocks():
+    mdp = MDP(BrockMirman())
+    s = mdp.sample_box(6, generator())
+    e, reached = move(mdp, s.expand(3, 6, 2), 0.5 * mdp.exact_policy(s), generator(1))
+    alone, then = move(mdp, s, 0.5 * mdp.exact_policy(s), generator(1))
+    assert torch.equal(e, alone)
+    assert alone.unique().numel() == 6
+    assert torch.equal(reached, then.expand(3, 6, 2))
+
+
+def test_discounted_sums_are_those_of_the_geometric_series_and_end_when_nothing_is_left_to_count():
+    mdp = MDP(Escalator(step=0.0))
+    s = torch.full((2, 1), 0.5, dtype=torch.float64)
+    one, rising = lambda s, a: torch.ones_like(s[..., 0]), lambda s, a: s[..., 0]
+    (sums, other), factor, last = discounted(mdp, half, [one, rising], s, 10, generator())
+    assert sums.tolist() == pytest.approx([(1 - 0.9**10) / 0.1] * 2)
+    assert other.tolist() == pytest.approx([0.5 * (1 - 0.9**10) / 0.1] * 2)
+    assert factor.tolist() == pytest.approx([0.9**10] * 2)
+    assert torch.equal(last, s)
+    _, factor, _ = discounted(mdp, half, [one], s, 1000, generator(), forgotten=0.5)
+    assert factor.tolist() == pytest.approx([0.9**7] * 2)  # 0.478, the first below
+
+
+def test_a_life_that_is_over_stands_still_and_adds_nothing():
+    mdp = MDP(LifeCycle(horizon=4, retirement=0, beta=0.9))
+    s = torch.tensor([[2.0, 1.0], [2.0, 3.0], [2.0, 4.0]], dtype=torch.float64)
+    one = lambda s, a: torch.ones_like(s[..., 0])  # noqa: E731
+    (sums,), factor, last = discounted(mdp, lambda s: 0.5 * s[..., :1], [one], s, 10, generator())
+    assert sums.tolist() == pytest.approx([1 + 0.9 + 0.81, 1, 0])
+    assert factor.tolist() == pytest.approx([0.9**3, 0.9, 1])
+    assert last[:, 1].tolist() == [4, 4, 4]
+    assert last[2].tolist() == [2, 4]
 
 
 # Replay

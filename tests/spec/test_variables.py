@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from econrl import Action, Budget, MarkovChain, Model, Normal, SpecError, State
-from econrl.problem.feasible_set import evaluate_bound
 from econrl.problem.layout import View, flatten, slots
 from econrl.problem.mdp import MDP
+from econrl.spec.variables import evaluate_bound
 
 
 @dataclass(frozen=True, kw_only=True)

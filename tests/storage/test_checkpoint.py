@@ -10,10 +10,11 @@ from econrl import DDPG, SaveError
 from econrl.models import BrockMirman, LifeCycle
 from econrl.solvers.common import training
 from econrl.solvers.common.tracker import Tracker
-from econrl.solvers.off_policy import ddpg
+from econrl.solvers.off_policy.learner import OffPolicyLearner
 from econrl.storage.checkpoint import Checkpoint, read
 
-SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "capacity": 600}  # the replay wraps round before the end
+SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "start_steps": 5, "start_states": 64}
+SMALL["capacity"] = 600  # the replay wraps round before the end
 STEPS = 80
 
 
@@ -23,8 +24,6 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(ddpg, "START_STEPS", 5)
-    monkeypatch.setattr(ddpg, "START_STATES", 64)
     monkeypatch.setattr(training, "MEASURE_EVERY", 1)
 
 
@@ -63,12 +62,12 @@ def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(model, rung
         with pytest.raises(Killed):
             solve(model, method, steps=STEPS, checkpoint=file)
     assert len(read(file)[1]["log"]) == 16
-    updates = []
+    periods = []
     with monkeypatch.context() as patch:
-        update = ddpg.DDPGLearner.follow_targets
-        patch.setattr(ddpg.DDPGLearner, "follow_targets", lambda self, rate: updates.append(1) or update(self, rate))
+        advance = OffPolicyLearner.advance
+        patch.setattr(OffPolicyLearner, "advance", lambda self: periods.append(1) or advance(self))
         resumed = solve(model, method, steps=STEPS, checkpoint=file)
-    assert len(updates) == STEPS - 32  # it did not begin anew
+    assert len(periods) == STEPS - 32  # it did not begin anew
     assert_same(whole, resumed)
 
 

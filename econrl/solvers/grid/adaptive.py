@@ -17,10 +17,11 @@ from econrl.errors import MethodError
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.memory import require_memory
-from econrl.solvers.common.method import Method, require
+from econrl.solvers.common.method import require
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
 from econrl.solvers.grid.fit_grid import fitted
+from econrl.solvers.grid.sketch import TimeIterated
 from econrl.solvers.grid.time_iteration_run import TimeIterationRun, no_euler_equation
 
 COARSE = 3  # level of the grid for the sketch
@@ -28,7 +29,7 @@ INSTALL = "pip install --no-cache-dir 'econrl[sparse]'"
 
 
 @dataclass(frozen=True)
-class Adaptive(Method):
+class Adaptive(TimeIterated):
     """Time iteration, as in `time_iteration`, on a sparse grid that is refined where the policy is not linear.
 
     When the iteration has converged on a grid, each point whose hierarchical surplus, over the largest |z| of the
@@ -54,23 +55,16 @@ class Adaptive(Method):
     """How far the grid may reach beyond the domain, in widths of it; it reaches as far as the states do."""
     change: float = 1e-6
     """Largest change of the policy (in shares) at which the iteration on a grid ends."""
-    every: int = 5
-    """Iterations from one measurement of the error to the next."""
-    nodes: int = 9
-    """Quadrature nodes a shock at most."""
-    quadrature: float = 1e-8
-    """Mean change of the residuals that is accepted for fewer nodes, where no bound binds; where multipliers matter, at
-    least 1e-5."""
     memory_limit: float | None = None
     """Bytes that the solver may use; None: half of what is free."""
 
     def __post_init__(self) -> None:
-        for name in ("level", "max_points", "every", "nodes"):
+        super().__post_init__()
+        for name in ("level", "max_points"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("refine", "margin", "quadrature"):
+        for name in ("refine", "margin"):
             require(self, name, getattr(self, name) >= 0, "at least 0")
         require(self, "max_level", self.max_level >= self.level, "at least `level`")
-        require(self, "change", self.change > 0, "positive")
 
     def refuse(self, mdp: MDP) -> str | None:
         """There must be an Euler equation, and one grid for all time."""

@@ -15,7 +15,6 @@ from econrl.solvers.common.run import LifeCycleRun, Run
 from econrl.solvers.common.task import Answer, Task
 from econrl.solvers.grid.endogenous_grid import EndogenousGrid
 from econrl.solvers.grid.spending import why_not
-from econrl.spec.variables import Action, is_bound
 
 FOR_VALUE = 10.0  # iterations, whose time is kept for the value
 
@@ -63,11 +62,11 @@ class EGM(Method):
 
     def refuse(self, mdp: MDP) -> str | None:
         """Why the model is not of the kind above, seen at random states."""
-        actions = mdp.action_variables
-        if mdp.A != 1 or not isinstance(actions[0], Action):
+        only = mdp.action_variables[0]
+        if mdp.A != 1 or only.shares.shared:
             return "the endogenous grid method needs exactly one action, with bounds"
-        if not (is_bound(actions[0].low) and is_bound(actions[0].high)):
-            return f"the endogenous grid method needs two finite bounds of the action '{actions[0].name}'"
+        if not (only.shares.below and only.shares.above):
+            return f"the endogenous grid method needs two finite bounds of the action '{only.name}'"
         if len(mdp.parameters) > 1:
             return "the endogenous grid method would need a grid of several parameters, and solve each of its models"
         endogenous = find_structure(mdp).endogenous

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.errors import SolveError
 from econrl.optimality.bounded_forms import BOTH, FREE, LOW, Forms, forms_of, two_bounds
 from econrl.optimality.euler import euler_residuals
@@ -22,39 +22,47 @@ from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import ergodic_states
 from econrl.problem.state_function import Function, StateFunction
+from econrl.solvers.common.method import Method, require
 from econrl.solvers.common.task import OutOfTime, Task
 from econrl.solvers.grid.collocation import Collocation
 from econrl.solvers.perturbation.linear_policy import LinearPolicy
 from econrl.solvers.perturbation.perturbation import Perturbation, expansion
-from econrl.spec.variables import Budget, is_bound
 
-SKETCH_CHANGE, SKETCH_STEPS, SKETCH_SHARE = 1e-6, 100, 0.2  # of the coarse grid; the share is of the time limit
-SKETCH_NODES = 3  # a shock
-SAMPLE, FEW = 2000, 100  # states that tell which bounds may bind, and how steep gains are beyond them
+SKETCH_CHANGE = 1e-6  # of a share, at which the coarse grid has no more to tell
+SKETCH_SHARE = 0.2  # of the time limit, at most: the fine grid needs most of it
+SKETCH_NODES = 3  # a shock: enough for where the states go
+SAMPLE, FEW = 2000, 100  # states that tell which bounds may bind (a share of 0.002 is seen), and how steep gains are
 
 
-class Iterated(Protocol):
-    """What the iteration reads of a method's settings, whatever the grid."""
+@dataclass(frozen=True)
+class TimeIterated(Method):
+    """The settings of the methods that iterate on the Euler equation, whatever the grid."""
 
-    name: ClassVar[str]
+    change: float = 1e-9
+    """Largest change of the policy (in shares) at which the iteration ends."""
+    every: int = 5
+    """Iterations from one measurement of the error to the next."""
+    nodes: int = 9
+    """Quadrature nodes a shock at most: many, for a bound may bind at some of them."""
+    quadrature: float = 1e-8
+    """Mean change of the residuals that is accepted for fewer nodes, where no bound binds; where multipliers matter, at
+    least 1e-5."""
+    sketch_steps: int = 100
+    """Iterations, at most, on the coarse grid that tells where to begin; in at most a fifth of the time limit."""
 
-    @property
-    def change(self) -> float: ...
-
-    @property
-    def every(self) -> int: ...
-
-    @property
-    def nodes(self) -> int: ...
-
-    @property
-    def quadrature(self) -> float: ...
+    def __post_init__(self) -> None:
+        for name in ("every", "nodes", "sketch_steps"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "change", self.change > 0, "positive")
+        require(self, "quadrature", self.quadrature >= 0, "at least 0")
 
     def coarse_grid(self, mdp: MDP) -> dict[str, Any]:
         """The description of the grid for the rough policy."""
+        raise NotImplementedError
 
     def grid(self, mdp: MDP, policy: StateFunction) -> dict[str, Any]:
         """The description of the grid that is fitted to the rough policy, given in the nodes that it needs."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Sketch:
     mdp: MDP
 
 
-def sketch(method: Iterated, mdp: MDP, task: Task) -> Sketch:
+def sketch(method: TimeIterated, mdp: MDP, task: Task) -> Sketch:
     """A few iterations on a coarse grid, from the warm start, the perturbation or the best constant shares."""
     start, structure, generator = first_policy(mdp, task), find_structure(mdp), task.generator(mdp.device)
     few = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
@@ -83,7 +91,7 @@ def sketch(method: Iterated, mdp: MDP, task: Task) -> Sketch:
     try:
         if mdp.horizon is None:
             rough.begin(start)
-            for _ in range(SKETCH_STEPS):
+            for _ in range(method.sketch_steps):
                 change = rough.step()
                 policy = rough.policy
                 if change < SKETCH_CHANGE:
@@ -122,13 +130,11 @@ def first_policy(mdp: MDP, task: Task) -> StateFunction:
         with contextlib.suppress(SolveError):  # no interior steady state
             return expansion(mdp, task.generator(mdp.device))[0]
     constant = LinearPolicy(mdp)
-    constant.u_star.copy_(find_start(mdp, task.generator(mdp.device)).u)
+    constant.u_star.copy_(best_constant_shares(mdp, task.generator(mdp.device)).u)
     return constant
 
 
 def general_forms(mdp: MDP) -> list[str]:
     """Forms in which every bound may bind."""
-    return [
-        BOTH if two_bounds(v) else LOW if isinstance(v, Budget) or is_bound(v.low) or is_bound(v.high) else FREE
-        for v, _ in mdp.continuous_actions
-    ]
+    sets = [v.shares for v, _ in mdp.continuous_actions]
+    return [BOTH if two_bounds(y) else LOW if y.below or y.above else FREE for y in sets]

@@ -13,10 +13,11 @@ from econrl.optimality.find_structure import find_structure
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.memory import require_memory
-from econrl.solvers.common.method import Method, each, require
+from econrl.solvers.common.method import each, require
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
 from econrl.solvers.grid.fit_grid import fitted
+from econrl.solvers.grid.sketch import TimeIterated
 from econrl.solvers.grid.time_iteration_run import time_iteration
 from econrl.solvers.grid.value_iteration import value_iteration
 
@@ -25,7 +26,7 @@ HIGHEST, COARSE = 7, 1  # level that is taken by default, and of the grid for th
 
 
 @dataclass(frozen=True)
-class Smolyak(Method):
+class Smolyak(TimeIterated):
     """Chebyshev polynomials on a Smolyak grid; an anisotropic one where `level` has an entry a state.
 
     Where the model has an Euler equation, the policy is iterated on as in `time_iteration`; where it has none, the
@@ -46,24 +47,15 @@ class Smolyak(Method):
     polynomial covers all of the grid, so that reaching far costs accuracy."""
     change: float = 1e-9
     """Largest change of the policy (in shares), and of the value where it is iterated on, at which it ends."""
-    every: int = 5
-    """Iterations from one measurement of the error to the next."""
     howard: int = 200
     """Steps of GMRES at most in each policy evaluation."""
-    nodes: int = 9
-    """Quadrature nodes a shock at most."""
-    quadrature: float = 1e-8
-    """Mean change of the residuals that is accepted for fewer nodes, where no bound binds; where multipliers matter, at
-    least 1e-5."""
     memory_limit: float | None = None
     """Bytes that the solver may use; None: half of what is free."""
 
     def __post_init__(self) -> None:
-        for name in ("every", "nodes", "howard"):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("margin", "quadrature"):
-            require(self, name, getattr(self, name) >= 0, "at least 0")
-        require(self, "change", self.change > 0, "positive")
+        super().__post_init__()
+        require(self, "howard", self.howard >= 1, "at least 1")
+        require(self, "margin", self.margin >= 0, "at least 0")
         levels = self.level if isinstance(self.level, Sequence) else [0 if self.level is None else self.level]
         require(self, "level", min(levels, default=0) >= 0, "at least 0")
 

@@ -8,15 +8,15 @@ from typing import ClassVar
 from econrl.accuracy.held_out import HeldOut
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
-from econrl.solvers.common.method import require
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
+from econrl.solvers.grid.sketch import TimeIterated
 from econrl.solvers.grid.tensor_grid_method import OnTensorGrid
 from econrl.solvers.grid.time_iteration_run import KRYLOV, no_euler_equation, time_iteration
 
 
 @dataclass(frozen=True)
-class TimeIteration(OnTensorGrid):
+class TimeIteration(OnTensorGrid, TimeIterated):
     """Policy iteration on the Euler equation, on a tensor grid.
 
     At every grid point s, given the policy of tomorrow, today's action a solves
@@ -35,19 +35,9 @@ class TimeIteration(OnTensorGrid):
     warm: ClassVar[bool] = True
     most_points: ClassVar[int] = 1024
 
-    change: float = 1e-9
-    """Largest change of the policy (in shares) at which the iteration ends."""
-    every: int = 5
-    """Iterations from one measurement of the error to the next."""
-    quadrature: float = 1e-8
-    """Mean change of the residuals that is accepted for fewer nodes, where no bound binds; where multipliers matter, at
-    least 1e-5."""
-
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "every", self.every >= 1, "at least 1")
-        require(self, "change", self.change > 0, "positive")
-        require(self, "quadrature", self.quadrature >= 0, "at least 0")
+        OnTensorGrid.__post_init__(self)
+        TimeIterated.__post_init__(self)
 
     @property
     def krylov(self) -> int:

@@ -13,7 +13,7 @@ from econrl.solvers.common.run import LifeCycleRun, Run
 from econrl.solvers.common.task import Answer, Task
 from econrl.solvers.grid.collocation import Collocation
 from econrl.solvers.grid.policy_evaluation import evaluate
-from econrl.solvers.grid.sketch import Iterated, Sketch, sketch
+from econrl.solvers.grid.sketch import Sketch, TimeIterated, sketch
 
 PATIENCE = 60  # iterations without a new smallest change: extrapolation may raise it for some dozens
 FOR_VALUE = 0.2  # of a time limit, kept for the value
@@ -26,7 +26,7 @@ def no_euler_equation(mdp: MDP) -> str | None:
     return None if structure.exists else f"it has no Euler equation ({structure.reason})"
 
 
-def time_iteration(method: Iterated, mdp: MDP, task: Task, held_out: HeldOut) -> TimeIterationRun | BackwardsRun:
+def time_iteration(method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut) -> TimeIterationRun | BackwardsRun:
     """The run that suits the horizon."""
     return (TimeIterationRun if mdp.horizon is None else BackwardsRun)(method, mdp, task, held_out)
 
@@ -37,7 +37,7 @@ class OnGrid(Run):
     description: dict[str, Any]
     it: Collocation
 
-    def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut):
         super().__init__(mdp, task, held_out)
         self.method = method
 
@@ -72,7 +72,7 @@ class OnGrid(Run):
 class TimeIterationRun(OnGrid):
     """A stationary model: iterations on one grid, and then the value of the best policy that they gave."""
 
-    def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut):
         super().__init__(method, mdp, task, held_out)
         self.reserve = FOR_VALUE * (task.time_limit or 0.0)
         self.change, self.smallest, self.since = math.inf, math.inf, 0

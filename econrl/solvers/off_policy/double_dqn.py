@@ -27,5 +27,5 @@ class DoubleDQN(DQN):
 
     name = "double_dqn"
 
-    def tomorrow(self, Q: MenuValue, Q_target: MenuValue) -> Function:
+    def next_value(self, Q: MenuValue, Q_target: MenuValue) -> Function:
         return lambda s: chosen_value(Q, Q_target, s)

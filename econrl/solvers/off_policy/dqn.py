@@ -2,7 +2,7 @@
 
     y = r + beta max_d' Q'(s', d'),        loss = E[ Huber(Q(s, d) - y) ]
 
-Prime on Q is the target network. Continuous actions are put on a grid (`menu.py`), choices are what they are.
+Prime on Q is the target network. Continuous actions are put on a grid (`action_menu.py`), choices are what they are.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from econrl.approximation.action_menu import MenuValue, NetworkMenuValue, greedy, menu_of, refuse_menu
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function, StateFunction
 from econrl.solvers.common.method import require
-from econrl.solvers.common.optimiser import Adam
+from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
-from econrl.solvers.off_policy.learner import Learner, OffPolicy
+from econrl.solvers.off_policy.ddpg import expected_target, sampled_target, td_error
+from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed
 
 
 def highest_value(Q_target: MenuValue, s: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class DQN(OffPolicy):
     light = True
 
     actions: int = 21
-    """Points of each continuous action (`menu.py`)."""
+    """Points of each continuous action (`action_menu.py`)."""
     lr: float = 0.003
     """Adam's learning rate, annealed to zero."""
     target_every: int = 1
@@ -70,7 +71,7 @@ class DQN(OffPolicy):
     def refuse(self, mdp: MDP) -> str | None:
         return refuse_menu(mdp, self.actions)
 
-    def tomorrow(self, Q: MenuValue, Q_target: MenuValue) -> Function:
+    def next_value(self, Q: MenuValue, Q_target: MenuValue) -> Function:
         """V'(s) that the target bootstraps from."""
         return lambda s: highest_value(Q_target, s)
 
@@ -78,18 +79,18 @@ class DQN(OffPolicy):
         return DQNLearner(self, mdp, task)
 
 
-class DQNLearner(Learner):
+class DQNLearner(OffPolicyLearner):
     """The state of a run: a network, its target, and the greedy policy of each."""
 
-    method: DQN
-
-    def prepare(self) -> None:
-        mdp, method = self.mdp, self.method
+    def __init__(self, method: DQN, mdp: MDP, task: Task):
+        super().__init__(mdp, task, method.batch)
+        self.method, self.lr, self.tau = method, method.lr, method.tau
         menu = menu_of(mdp, self.start.u, method.actions)
         Q = NetworkMenuValue(mdp, len(menu), method.hidden, asdict(self.start.units)).to(mdp.device, mdp.dtype)
         Q.menu = menu
         self.Q, self.Q_target, self.optimiser = Q, Q.on(mdp), Adam(Q.body)
-        self.lr, self.tau = method.lr, method.tau
+        self.networks, self.optimisers = (self.Q, self.Q_target), (self.optimiser,)
+        self.experience = Experience(method, mdp, self.generator, self.explore)
 
     def explore(self, s: Tensor) -> Tensor:
         """u (B, A) of the greedy actions, and with probability epsilon of any on the menu."""
@@ -99,18 +100,18 @@ class DQNLearner(Learner):
         return self.Q.menu[torch.where(dice < self.method.epsilon, random, best)]
 
     def update(self, rate: float) -> None:
+        """One gradient step of the network; then its target follows."""
         method = self.method
-        _, delta, weights = self.judge(self.Q, method.tomorrow(self.Q, self.Q_target), rate)
+        batch, at, weights = self.experience.draw(rate)
+        next_value = method.next_value(self.Q, self.Q_target)
+        y = (expected_target if method.expected else sampled_target)(self.mdp, next_value, batch)
+        delta = td_error(self.Q, batch.s, batch.u, y)
         self.optimiser.descend(huber_loss(delta, weights), self.lr * rate)
         self.updates += 1
         if self.updates % method.target_every == 0:
-            self.follow(self.Q_target.body, self.Q.body, rate)
+            follow(self.Q_target.body, self.Q.body, annealed(self.tau, rate))
+        self.experience.replay.correct(at, delta)
+        self.broken.watch(batch.s, batch.u, y)
 
     def answer(self) -> tuple[StateFunction, StateFunction]:
         return greedy(self.Q_target), self.Q_target
-
-    def networks(self) -> tuple[nn.Module, ...]:
-        return self.Q, self.Q_target
-
-    def optimisers(self) -> tuple[Adam, ...]:
-        return (self.optimiser,)

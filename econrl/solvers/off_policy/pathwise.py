@@ -8,9 +8,10 @@ import torch
 
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
+from econrl.solvers.common.method import require
 from econrl.solvers.off_policy.ddpg import DDPG
 
-LONGEST = 200  # periods of a stationary model
+PERIODS = 200  # H of a stationary model: what comes later is discounted to nothing at annual rates, 0.95^200 = 4e-5
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Pathwise(DDPG):
     name = "pathwise"
 
     rung: int = 3
-    """A rollout; the others are `ddpg`."""
+    """A rollout, and nothing else: the other rungs are those of `ddpg`."""
     rollout: int | None = None  # type: ignore[assignment]
     """Periods H; None: those of a life, or 200."""
     batch: int = 64
@@ -38,10 +39,14 @@ class Pathwise(DDPG):
     actor_lr: float | None = 0.005
     """Adam's learning rate for the actor, annealed to zero."""
 
+    def __post_init__(self) -> None:
+        require(self, "rung", self.rung == 3, "3, a rollout; the other rungs are those of `ddpg`")
+        super().__post_init__()
+
     def steps_ahead(self, mdp: MDP) -> int:
         """H."""
-        return self.rollout or mdp.horizon or LONGEST
+        return self.rollout or mdp.horizon or PERIODS
 
-    def beyond(self, V: Function) -> Function:
+    def value_beyond(self, V: Function) -> Function:
         """Nothing."""
         return lambda s: torch.zeros_like(s[..., 0])

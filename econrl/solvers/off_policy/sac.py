@@ -25,9 +25,11 @@ from econrl.approximation.stochastic_policy import StochasticPolicy
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.method import require
-from econrl.solvers.common.optimiser import Adam
+from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
-from econrl.solvers.off_policy.twin_critics import TwinLearner, TwinMethod, Twins
+from econrl.solvers.off_policy.ddpg import critic_loss, expected_target, sampled_target, td_error
+from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed
+from econrl.solvers.off_policy.twin_critics import Twins, twins
 
 
 class SoftActionValueNetwork(ActionValueNetwork):
@@ -67,7 +69,7 @@ def temperature_loss(alpha: Tensor, log_pi: Tensor, H: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SAC(TwinMethod):
+class SAC(OffPolicy):
     """Soft actor-critic with a tuned temperature. The policy returned is its mode, without noise.
 
     Source: Haarnoja, Zhou, Abbeel and Levine (2018), "Soft actor-critic"; Haarnoja et al. (2018), "Soft actor-critic
@@ -75,10 +77,18 @@ class SAC(TwinMethod):
     """
 
     name = "sac"
+    light = True
 
+    actor_lr: float = 0.001
+    """Adam's learning rate for the actor, annealed to zero."""
+    critic_lr: float = 0.01
+    """Adam's learning rate for the critics, annealed to zero."""
     noise: float = 0.2
     """Standard deviation in the log-odds of an action's share that the policy keeps: the entropy H aimed at is that of
     such a Gaussian around the best constant shares."""
+    expected: bool = False
+    """Whether targets are expectations over the shocks, r + sum_j w_j beta V'(s'_j), as on rung 1 of `ddpg`; else the
+    one next state in the replay, as published."""
     warm_up: int = 200
     """Steps that the critics learn before the policy does: it would climb what they do not know yet, to where the
     entropy has a price that they never learn (without, five of twelve seeds diverged on growth)."""
@@ -89,9 +99,14 @@ class SAC(TwinMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("noise", "temperature", "temperature_lr"):
+        for name in ("actor_lr", "critic_lr", "noise", "temperature", "temperature_lr"):
             require(self, name, getattr(self, name) > 0, "positive")
+        require(self, "tau", 0 < self.tau <= 1, "in (0, 1]")
         require(self, "warm_up", self.warm_up >= 0, "at least 0")
+
+    @property
+    def samples(self) -> bool:
+        return not self.expected
 
     def learner(self, mdp: MDP, task: Task) -> SACLearner:
         return SACLearner(self, mdp, task)
@@ -108,41 +123,47 @@ class Temperature(nn.Module):
         return self.x.exp()
 
 
-class SACLearner(TwinLearner):
-    """The state of a run."""
-
-    actor: StochasticPolicy
+class SACLearner(OffPolicyLearner):
+    """The state of a run: a stochastic actor, two critics and their targets, and the temperature."""
 
     def __init__(self, method: SAC, mdp: MDP, task: Task):
-        super().__init__(method, mdp, task)
+        super().__init__(mdp, task, method.batch)
+        self.method = method
+        self.actor_lr, self.critic_lr, self.tau = method.actor_lr, method.critic_lr, method.tau
+        self.actor = StochasticPolicy(mdp, method.hidden, state_dependent=True).to(mdp.device, mdp.dtype)
+        self.actor.start_at(self.start.u, method.noise)
+        self.critics = twins(mdp, SoftActionValueNetwork, method.hidden, self.start.units)
+        self.targets = self.critics.on(mdp)
+        self.targets.first.actor = self.actor  # type: ignore[assignment]  # the value returned, at the actor's mode
         self.temperature = Temperature(method.temperature).to(mdp.device, mdp.dtype)
-        self.temperature_optimiser = Adam(self.temperature)
         gaussian = mdp.A * (math.log(method.noise) + (1 + math.log(2 * math.pi)) / 2)
         self.H = gaussian + mdp.log_squash_volume(self.start.u)
-        self.targets.first.actor = self.actor  # type: ignore[assignment]
-
-    def first_actor(self) -> StateFunction:
-        actor = StochasticPolicy(self.mdp, self.method.hidden, state_dependent=True)
-        actor = actor.to(self.mdp.device, self.mdp.dtype)
-        actor.start_at(self.start.u, self.method.noise)
-        return actor
-
-    def critic(self, units: dict[str, Any]) -> ActionValueNetwork:
-        method, mdp = self.method, self.mdp
-        return SoftActionValueNetwork(mdp, method.hidden, units, method.hidden).to(mdp.device, mdp.dtype)
+        self.actor_optimiser, self.critic_optimiser = Adam(self.actor.body), Adam(self.critics.body)
+        self.temperature_optimiser = Adam(self.temperature)
+        self.networks = self.actor, *self.critics.both, *self.targets.both, self.temperature
+        self.optimisers = self.actor_optimiser, self.critic_optimiser, self.temperature_optimiser
+        self.experience = Experience(method, mdp, self.generator, self.explore)
 
     def explore(self, s: Tensor) -> Tensor:
+        """u (B, A) of the policy's own draws."""
         return self.actor.distribution(s).sample(self.generator)
 
-    def value(self, s: Tensor) -> Tensor:
-        """V'(s), which the critics' target bootstraps from."""
+    def next_value(self, s: Tensor) -> Tensor:
+        """V'(s'), which the critics' target bootstraps from."""
         return soft_value(self.targets, self.actor, s, self.temperature(), self.H, self.generator)
 
     def update(self, rate: float) -> None:
-        s = self.learn_critics(self.value, rate)
+        """One gradient step of the critics, of the policy and of the temperature; then the targets follow."""
+        batch, at, weights = self.experience.draw(rate)
+        y = (expected_target if self.method.expected else sampled_target)(self.mdp, self.next_value, batch)
+        delta = td_error(self.critics, batch.s, batch.u, y)
+        self.critic_optimiser.descend(critic_loss(delta, weights), self.critic_lr * rate)
+        self.updates += 1
         if self.updates > self.method.warm_up:
-            self.learn_policy(s, rate)
-        self.follow(self.targets.body, self.critics.body, rate)
+            self.learn_policy(batch.s, rate)
+        follow(self.targets.body, self.critics.body, annealed(self.tau, rate))
+        self.experience.replay.correct(at, delta)
+        self.broken.watch(batch.s, batch.u, y)
 
     def learn_policy(self, s: Tensor, rate: float) -> None:
         """One step of the policy, and of the temperature."""
@@ -153,8 +174,6 @@ class SACLearner(TwinLearner):
         loss = temperature_loss(alpha, log_pi, self.H)
         self.temperature_optimiser.descend(loss, self.method.temperature_lr * rate)
 
-    def networks(self) -> tuple[nn.Module, ...]:
-        return *super().networks(), self.temperature
-
-    def optimisers(self) -> tuple[Adam, ...]:
-        return *super().optimisers(), self.temperature_optimiser
+    def answer(self) -> tuple[StateFunction, StateFunction]:
+        """The policy, which is measured at its mode, and the first target critic there."""
+        return self.actor, self.targets.first

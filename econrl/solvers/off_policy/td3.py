@@ -10,16 +10,21 @@ Primes on functions are target networks; actions are given as their unbounded u,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from econrl.approximation.networks import Actor
+from econrl.approximation.networks import ActionValueNetwork, Actor
 from econrl.problem.mdp import MDP
+from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.method import require
+from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
-from econrl.solvers.off_policy.actor import actor_loss
-from econrl.solvers.off_policy.twin_critics import TwinLearner, TwinMethod, Twins
+from econrl.solvers.off_policy.actor import actor_near, noisy_actions
+from econrl.solvers.off_policy.ddpg import actor_loss, critic_loss, expected_target, sampled_target, td_error
+from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed
+from econrl.solvers.off_policy.twin_critics import Twins, twins
 
 
 def smoothed_value(
@@ -32,14 +37,24 @@ def smoothed_value(
 
 
 @dataclass(frozen=True)
-class TD3(TwinMethod):
+class TD3(OffPolicy):
     """Twin delayed DDPG: the smaller of two critics as the target, at a smoothed action, and an actor that waits.
 
     Source: Fujimoto, van Hoof and Meger (2018), "Addressing function approximation error in actor-critic methods".
     """
 
     name = "td3"
+    light = True
 
+    actor_lr: float = 0.001
+    """Adam's learning rate for the actor, annealed to zero."""
+    critic_lr: float = 0.01
+    """Adam's learning rate for the critics, annealed to zero."""
+    noise: float = 0.5
+    """Standard deviation of exploration in the log-odds of an action's share: it respects bounds of any width."""
+    expected: bool = False
+    """Whether targets are expectations over the shocks, r + sum_j w_j beta V'(s'_j), as on rung 1 of `ddpg`; else the
+    one next state in the replay, as published."""
     delay: int = 2
     """Steps of the critics to one of the actor and of the targets."""
     smoothing: float = 0.2
@@ -49,35 +64,61 @@ class TD3(TwinMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("actor_lr", "critic_lr"):
+            require(self, name, getattr(self, name) > 0, "positive")
+        require(self, "tau", 0 < self.tau <= 1, "in (0, 1]")
         require(self, "delay", self.delay >= 1, "at least 1")
-        require(self, "smoothing", self.smoothing >= 0, "at least 0")
-        require(self, "smoothing_clip", self.smoothing_clip >= 0, "at least 0")
+        for name in ("noise", "smoothing", "smoothing_clip"):
+            require(self, name, getattr(self, name) >= 0, "at least 0")
+
+    @property
+    def samples(self) -> bool:
+        return not self.expected
 
     def learner(self, mdp: MDP, task: Task) -> TD3Learner:
         return TD3Learner(self, mdp, task)
 
 
-class TD3Learner(TwinLearner):
-    """The state of a run."""
-
-    actor: Actor
+class TD3Learner(OffPolicyLearner):
+    """The state of a run: an actor, two critics and their targets."""
 
     def __init__(self, method: TD3, mdp: MDP, task: Task):
-        super().__init__(method, mdp, task)
-        self.actor_target: Actor = self.actor.on(mdp)
-        self.targets.first.actor = self.actor_target
+        super().__init__(mdp, task, method.batch)
+        self.method = method
+        self.actor_lr, self.critic_lr, self.tau = method.actor_lr, method.critic_lr, method.tau
+        self.actor = actor_near(mdp, method.hidden, self.start.u)
+        self.critics = twins(mdp, ActionValueNetwork, method.hidden, self.start.units)
+        self.actor_target, self.targets = self.actor.on(mdp), self.critics.on(mdp)
+        self.targets.first.actor = self.actor_target  # the value returned: V(s) = Q_1'(s, pi'(s))
+        self.actor_optimiser, self.critic_optimiser = Adam(self.actor.body), Adam(self.critics.body)
+        self.networks = self.actor, *self.critics.both, *self.targets.both
+        self.optimisers = self.actor_optimiser, self.critic_optimiser
+        explore = partial(noisy_actions, self.actor, method.noise, self.generator)
+        self.experience = Experience(method, mdp, self.generator, explore)
 
-    def value(self, s: Tensor) -> Tensor:
-        """V'(s), which the critics' target bootstraps from."""
+    def next_value(self, s: Tensor) -> Tensor:
+        """V'(s'), which the critics' target bootstraps from."""
         method = self.method
         return smoothed_value(
             self.targets, self.actor_target, s, method.smoothing, method.smoothing_clip, self.generator
         )
 
     def update(self, rate: float) -> None:
-        s = self.learn_critics(self.value, rate)
+        """One gradient step of the critics and, every second time, of the actor; then the targets follow."""
+        batch, at, weights = self.experience.draw(rate)
+        y = (expected_target if self.method.expected else sampled_target)(self.mdp, self.next_value, batch)
+        delta = td_error(self.critics, batch.s, batch.u, y)
+        self.critic_optimiser.descend(critic_loss(delta, weights), self.critic_lr * rate)
+        self.updates += 1
         if self.updates % self.method.delay == 0:
-            loss = actor_loss(self.critics.first, self.actor, s)
+            loss = actor_loss(self.critics.first, self.actor, batch.s)
             self.actor_optimiser.descend(loss, self.actor_lr * rate)
-            self.follow(self.targets.body, self.critics.body, rate)
-            self.follow(self.actor_target.body, self.actor.body, rate)
+            tau = annealed(self.tau, rate)
+            follow(self.targets.body, self.critics.body, tau)
+            follow(self.actor_target.body, self.actor.body, tau)
+        self.experience.replay.correct(at, delta)
+        self.broken.watch(batch.s, batch.u, y)
+
+    def answer(self) -> tuple[StateFunction, StateFunction]:
+        """The target's actor, and its first critic at the actor's choice."""
+        return self.actor_target, self.targets.first

@@ -7,18 +7,15 @@ Meger 2018, clipped double Q-learning).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from econrl.approximation.networks import ActionValueNetwork, Actor, Ensemble
-from econrl.approximation.stochastic_policy import StochasticPolicy
+from econrl.approximation.networks import ActionValueNetwork, Ensemble
+from econrl.approximation.units import Units
 from econrl.problem.mdp import MDP
-from econrl.problem.state_function import Function, StateFunction
-from econrl.solvers.common.optimiser import Adam
-from econrl.solvers.common.task import Task
-from econrl.solvers.off_policy.actor import ActorLearner, WithActor, action_value_loss
 
 
 class Twins:
@@ -41,51 +38,7 @@ class Twins:
         return Twins(*(Q.on(mdp) for Q in self.both))
 
 
-@dataclass(frozen=True)
-class TwinMethod(WithActor):
-    """Settings of the methods with two critics."""
-
-    light = True
-
-    expected: bool = False
-    """Whether targets are expectations over the shocks, r + sum_j w_j beta V'(s'_j), as on rung 1 of `ddpg`; else the
-    one next state in the replay, as published."""
-
-    @property
-    def samples(self) -> bool:
-        return not self.expected
-
-
-class TwinLearner(ActorLearner):
-    """An actor, two critics and their targets, of which the first carries the actor that is measured."""
-
-    actor: Actor | StochasticPolicy
-
-    def __init__(self, method: TwinMethod, mdp: MDP, task: Task):
-        super().__init__(method, mdp, task)
-        units = asdict(self.start.units)
-        self.critics = Twins(self.critic(units), self.critic(units))
-        self.targets = self.critics.on(mdp)
-        self.actor_optimiser, self.critic_optimiser = Adam(self.actor.body), Adam(self.critics.body)
-
-    def critic(self, units: dict) -> ActionValueNetwork:
-        """A critic with weights of its own."""
-        method, mdp = self.method, self.mdp
-        return ActionValueNetwork(mdp, method.hidden, units, method.hidden).to(mdp.device, mdp.dtype)
-
-    def learn_critics(self, value: Function, rate: float) -> Tensor:
-        """One step of both critics towards y = r + beta V'(s'), where `value` is V'. Returns the batch's states."""
-        batch, delta, weights = self.judge(self.critics, value, rate)
-        self.critic_optimiser.descend(action_value_loss(delta, weights), self.critic_lr * rate)
-        self.updates += 1
-        return batch.s
-
-    def networks(self) -> tuple[nn.Module, ...]:
-        return self.actor, *self.critics.both, *self.targets.both
-
-    def optimisers(self) -> tuple[Adam, ...]:
-        return self.actor_optimiser, self.critic_optimiser
-
-    def answer(self) -> tuple[StateFunction, StateFunction]:
-        """The target's actor, and its first critic at the actor's choice."""
-        return self.targets.first.actor, self.targets.first
+def twins(mdp: MDP, kind: type[ActionValueNetwork], hidden: Sequence[int], units: Units) -> Twins:
+    """Two critics of a kind, with first weights of their own."""
+    first, second = (kind(mdp, hidden, asdict(units), hidden).to(mdp.device, mdp.dtype) for _ in range(2))
+    return Twins(first, second)

@@ -17,18 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.approximation.networks import ValueNetwork
 from econrl.approximation.stochastic_policy import StochasticPolicy
 from econrl.problem.bellman import continuation
 from econrl.problem.diagnose import Broken
+from econrl.problem.environments import Environments
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import MARGIN, lifetime_reward
 from econrl.solvers.common.method import require
 from econrl.solvers.common.optimiser import Adam
 from econrl.solvers.common.task import Task
 from econrl.solvers.common.training import Trained
-from econrl.solvers.on_policy.rollouts import Environments, Rollout, gae, normalised, on_states, temporal_differences
+from econrl.solvers.on_policy.rollouts import Rollout, gae, normalised, on_states, roll, temporal_differences
 
 
 @dataclass
@@ -94,28 +95,38 @@ class OnPolicy(Trained):
     """Gradient steps of the critic in an update, each on an equal part of the rollout."""
     nodes: int = 3
     """Quadrature nodes a shock, with which the held-out error is measured."""
+    start_states: int = 1024
+    """States at which the critic is fitted to the simulated lifetime reward of the policy's start, before the run."""
+    start_steps: int = 300
+    """Gradient steps of that fit."""
+    start_batch: int = 256
+    """States in each of them."""
+    warm_up: int = 480
+    """Periods in which the critic then learns what the exploring policy is worth, before the policy moves."""
 
     def __post_init__(self) -> None:
-        for name in ("environments", "periods", "episode", "critic_steps", "nodes"):
+        for name in ("environments", "periods", "episode", "critic_steps", "nodes", "start_states", "start_batch"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("start_steps", "warm_up"):
+            require(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("std", "policy_lr", "critic_lr"):
             require(self, name, getattr(self, name) > 0, "positive")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
         require(self, "lam", 0 <= self.lam <= 1, "between 0 and 1")
         require(self, "entropy", self.entropy is None or self.entropy >= 0, "at least 0")
 
-    def learner(self, mdp: MDP, task: Task) -> Learner:
-        return Learner(self, mdp, task)
+    def learner(self, mdp: MDP, task: Task) -> OnPolicyLearner:
+        return OnPolicyLearner(self, mdp, task)
 
     def collect(self, environments: Environments, policy: StochasticPolicy) -> Rollout:
         """The rollout that an update learns from."""
-        return environments.roll(policy, self.periods)
+        return roll(environments, policy, self.periods)
 
     def advantages(self, rollout: Rollout, v: Tensor, v_next: Tensor) -> Tensor:
         """How much better each action was than the policy's average at its state, (T, n), given V(s) and V(s')."""
         return gae(temporal_differences(rollout, v, v_next), rollout.beta, rollout.cut, self.lam)
 
-    def improve(self, learner: Learner, batch: Batch, rate: float) -> None:
+    def improve(self, learner: OnPolicyLearner, batch: Batch, rate: float) -> None:
         """Move the policy, at a share `rate` of the learning rate: one step up the policy gradient."""
         loss = policy_gradient_loss(learner.policy, batch, self.bonus(learner.mdp, rate))
         learner.policy_optimiser.descend(loss, self.policy_lr * rate)
@@ -129,44 +140,42 @@ class OnPolicy(Trained):
         return {}
 
 
-START_STATES, START_STEPS, START_BATCH = 1024, 300, 256  # of the first fit of the value
-WARM_UP = 480  # periods in which the critic learns what the exploring policy is worth, before the policy moves
-
-
-class Learner:
+class OnPolicyLearner:
     """The state of a run: policy, critic, environments, optimisers and random numbers."""
 
     def __init__(self, method: OnPolicy, mdp: MDP, task: Task):
         self.method, self.mdp = method, mdp
         self.generator = task.generator(mdp.device)
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU
-        self.start = find_start(mdp, self.generator)
+        self.start = best_constant_shares(mdp, self.generator)
         self.policy = StochasticPolicy(mdp, method.hidden).to(mdp.device, mdp.dtype)
         self.policy.start_at(self.start.u, method.std)
         self.policy_optimiser = Adam(self.policy)
         self.critic = ValueNetwork(mdp, method.hidden, asdict(self.start.units)).to(mdp.device, mdp.dtype)
         self.critic_optimiser = Adam(self.critic)
         self.environments = Environments(mdp, method.environments, method.episode, self.generator)
+        self.environments.stagger()
         self.memory = method.memory(mdp)
         self.broken = Broken(mdp, method.environments * method.periods)
         self.fit_start()
-        self.abroad = self.critic.on(mdp)
-        for _ in range(WARM_UP // method.periods):
+        self.outside_value = self.critic.on(mdp)
+        for _ in range(method.warm_up // method.periods):
             self.advance()
-            batch, G = self.judge(self.rollout)
+            batch, G = self.advantages_and_returns(self.rollout)
             self.learn_value(batch, G, rate=1.0)
 
     def fit_start(self) -> None:
         """Fit V to the simulated lifetime reward of the policy's start, constant shares and their noise, also at states
         that paths reach when they leave the domain."""
-        s = widened(self.mdp, self.mdp.sample_box(START_STATES, self.generator))
+        method = self.method
+        s = widened(self.mdp, self.mdp.sample_box(method.start_states, self.generator))
         with torch.no_grad():
-            G = lifetime_reward(self.mdp, self.start.u.unsqueeze(0), s, self.generator, self.method.std).squeeze(0)
+            G = lifetime_reward(self.mdp, self.start.u.unsqueeze(0), s, self.generator, method.std).squeeze(0)
         s, G = s[G.isfinite()], G[G.isfinite()]
-        for step in range(START_STEPS if len(s) > 0 else 0):
-            at = torch.randint(len(s), (START_BATCH,), generator=self.generator, device=s.device)
+        for step in range(method.start_steps if len(s) > 0 else 0):
+            at = torch.randint(len(s), (method.start_batch,), generator=self.generator, device=s.device)
             loss = critic_loss(self.critic, s[at], G[at])
-            self.critic_optimiser.descend(loss, self.method.critic_lr * (1 - step / START_STEPS))
+            self.critic_optimiser.descend(loss, method.critic_lr * (1 - step / method.start_steps))
 
     def advance(self) -> None:
         """Every environment makes its periods with actions drawn from the policy."""
@@ -174,7 +183,7 @@ class Learner:
 
     def update(self, rate: float) -> None:
         """Policy and critic learn from the rollout, at a share `rate` of their learning rates."""
-        batch, G = self.judge(self.rollout)
+        batch, G = self.advantages_and_returns(self.rollout)
         self.broken.watch(batch.s, batch.u, G)
         self.method.improve(self, batch, rate)
         self.learn_value(batch, G, rate)
@@ -187,7 +196,7 @@ class Learner:
             self.critic_optimiser.descend(loss, self.method.critic_lr * rate)
 
     @torch.no_grad()
-    def judge(self, rollout: Rollout) -> tuple[Batch, Tensor]:
+    def advantages_and_returns(self, rollout: Rollout) -> tuple[Batch, Tensor]:
         """The batch for the policy, and the returns (B,) that the critic learns.
 
         Advantages come in the critic's units at each state: rich and poor states count alike.
@@ -213,13 +222,13 @@ class Learner:
         value: a policy could pay for today's consumption with capital that it then takes to be worth nothing. The noise
         belongs to the start: without its cost, a path would be better off outside than inside.
         """
-        at_home = continuation(self.mdp, self.critic, s)
-        return torch.where(self.mdp.inside(s, MARGIN), at_home, continuation(self.mdp, self.abroad, s))
+        inside, outside = (continuation(self.mdp, V, s) for V in (self.critic, self.outside_value))
+        return torch.where(self.mdp.inside(s, MARGIN), inside, outside)
 
     def state(self) -> dict[str, Any]:
         """All that the run's further course depends on."""
         return {
-            "networks": [network.state_dict() for network in (self.policy, self.critic, self.abroad)],
+            "networks": [network.state_dict() for network in (self.policy, self.critic, self.outside_value)],
             "optimisers": [optimiser.state() for optimiser in (self.policy_optimiser, self.critic_optimiser)],
             "environments": self.environments.state(),
             "memory": self.memory,
@@ -228,7 +237,7 @@ class Learner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        for network, kept in zip((self.policy, self.critic, self.abroad), state["networks"], strict=True):
+        for network, kept in zip((self.policy, self.critic, self.outside_value), state["networks"], strict=True):
             network.load_state_dict(kept)
         for optimiser, kept in zip((self.policy_optimiser, self.critic_optimiser), state["optimisers"], strict=True):
             optimiser.restore(kept)

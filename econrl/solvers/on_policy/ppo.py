@@ -12,7 +12,7 @@ from econrl.approximation.stochastic_policy import StochasticPolicy
 from econrl.errors import MethodError
 from econrl.problem.mdp import MDP
 from econrl.solvers.common.method import require
-from econrl.solvers.on_policy.learner import Batch, Learner, OnPolicy
+from econrl.solvers.on_policy.learner import Batch, OnPolicy, OnPolicyLearner
 
 
 def clipped_loss(policy: StochasticPolicy, batch: Batch, clip: float, entropy: float) -> Tensor:
@@ -39,7 +39,8 @@ def penalised_loss(
 
 
 def adapted(weight: Tensor, kl: Tensor, target: float) -> Tensor:
-    """The penalty's weight for the next update: half where the policy moved too little, twice where too far."""
+    """The penalty's weight for the next update: half where the policy moved too little, twice where too far, as the
+    paper has it (section 4, which finds that the numbers hardly matter)."""
     return torch.where(kl < target / 1.5, weight / 2, torch.where(kl > target * 1.5, weight * 2, weight))
 
 
@@ -75,7 +76,7 @@ class PPO(OnPolicy):
         for name in ("clip", "target_kl"):
             require(self, name, getattr(self, name) > 0, "positive")
 
-    def improve(self, learner: Learner, batch: Batch, rate: float) -> None:
+    def improve(self, learner: OnPolicyLearner, batch: Batch, rate: float) -> None:
         policy = learner.policy
         old, entropy = policy.on(learner.mdp), self.bonus(learner.mdp, rate)
         for _ in range(self.epochs):

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from econrl.approximation.stochastic_policy import StochasticPolicy
 from econrl.errors import MethodError
+from econrl.problem.environments import Environments
 from econrl.solvers.common.method import require
 from econrl.solvers.on_policy.learner import OnPolicy
-from econrl.solvers.on_policy.rollouts import Environments, Rollout, returns, since_start
+from econrl.solvers.on_policy.rollouts import Rollout, returns, roll, since_start
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class REINFORCE(OnPolicy):
 
     def collect(self, environments: Environments, policy: StochasticPolicy) -> Rollout:
         environments.begin()
-        return environments.roll(policy, self.periods)
+        return roll(environments, policy, self.periods)
 
     def advantages(self, rollout: Rollout, v: Tensor, v_next: Tensor) -> Tensor:
         G = returns(rollout, v_next)

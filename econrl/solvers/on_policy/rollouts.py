@@ -8,14 +8,12 @@ the terminal value once a life is over.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from econrl.approximation.stochastic_policy import StochasticPolicy
-from econrl.problem.mdp import MDP
-from econrl.problem.simulate import goes_on
+from econrl.problem.environments import Environments
 from econrl.problem.state_function import Function
 
 
@@ -31,42 +29,17 @@ class Rollout:
     cut: Tensor  # (T, n)
 
 
-class Environments:
-    """n paths through the model; each begins anew at a random state of the domain after `episode` periods."""
-
-    def __init__(self, mdp: MDP, n: int, episode: int, generator: torch.Generator):
-        self.mdp, self.n, self.episode, self.generator = mdp, n, episode, generator
-        self.begin()
-        # Ages differ, so that the paths do not all begin anew at once.
-        self.age = torch.randint(episode, (n,), generator=generator, device=mdp.device)
-
-    def begin(self) -> None:
-        """All paths begin anew."""
-        self.s = self.mdp.sample_box(self.n, self.generator)
-        self.age = torch.zeros(self.n, dtype=torch.long, device=self.mdp.device)
-
-    @torch.no_grad()
-    def roll(self, policy: StochasticPolicy, periods: int) -> Rollout:
-        """The next `periods` periods, with actions drawn from the policy."""
-        mdp, steps = self.mdp, []
-        for t in range(periods):
-            s = self.s
-            u = policy.distribution(s).sample(self.generator)
-            a, e = mdp.act(s, u), mdp.sample_shocks(s, self.generator)
-            s_next = mdp.transition(s, a, e)
-            self.age += 1
-            keep = goes_on(mdp, s_next) & (self.age < self.episode)
-            self.age *= keep
-            self.s = torch.where(keep.unsqueeze(-1), s_next, mdp.sample_box(self.n, self.generator))
-            cut = ~keep if t < periods - 1 else torch.ones_like(keep)
-            steps.append((s, u, mdp.reward(s, a), mdp.discount(s, a, e).expand(self.n), s_next, cut))
-        return Rollout(*(torch.stack(column) for column in zip(*steps, strict=True)))
-
-    def state(self) -> list[Any]:
-        return [self.s, self.age]
-
-    def restore(self, state: list[Any]) -> None:
-        self.s, self.age = (tensor.to(self.mdp.device) for tensor in state)
+@torch.no_grad()
+def roll(environments: Environments, policy: StochasticPolicy, periods: int) -> Rollout:
+    """The next `periods` periods of all paths, with actions drawn from the policy."""
+    mdp, steps = environments.mdp, []
+    for t in range(periods):
+        u = policy.distribution(environments.s).sample(environments.generator)
+        new = environments.step(mdp.act(environments.s, u))
+        environments.begin_anew(new.goes_on)
+        cut = ~new.goes_on if t < periods - 1 else torch.ones_like(new.goes_on)
+        steps.append((new.s, u, new.r, new.beta, new.s_next, cut))
+    return Rollout(*(torch.stack(column) for column in zip(*steps, strict=True)))
 
 
 def backwards(x: Tensor, decay: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from econrl.approximation.stochastic_policy import ActionDistribution, StochasticPolicy
 from econrl.solvers.common.method import require
-from econrl.solvers.on_policy.learner import Batch, Learner, OnPolicy
+from econrl.solvers.on_policy.learner import Batch, OnPolicy, OnPolicyLearner
 
 
 def surrogate(policy: StochasticPolicy, batch: Batch) -> Tensor:
@@ -70,7 +70,7 @@ def line_search(
     return kl, rise
 
 
-SMALLEST = 1e-20
+SMALLEST = 1e-20  # instead of dividing by zero, where the gradient has vanished
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class TRPO(OnPolicy):
         require(self, "max_kl", self.max_kl > 0, "positive")
         require(self, "damping", self.damping >= 0, "at least 0")
 
-    def improve(self, learner: Learner, batch: Batch, rate: float) -> None:
+    def improve(self, learner: OnPolicyLearner, batch: Batch, rate: float) -> None:
         policy, max_kl = learner.policy, self.max_kl * rate
         entropy = policy.distribution(batch.s).entropy().mean()
         gain = surrogate(policy, batch) + self.bonus(learner.mdp, rate) * entropy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -88,7 +89,9 @@ class ExpandedValue(Expansion):
         return x[..., 0] + ((p + (P @ own.unsqueeze(-1)).squeeze(-1) / 2) * own).sum(dim=-1)
 
 
-def expand(mdp: MDP, generator: torch.Generator) -> tuple[ExpandedPolicy, ExpandedValue]:
+def expand(
+    mdp: MDP, generator: torch.Generator, look_at_the_clock: Callable[[], None] = lambda: None
+) -> tuple[ExpandedPolicy, ExpandedValue]:
     """Expand the members at the points of the grid. Raises SolveError where one has no interior steady state."""
     family = mdp.model
     assert isinstance(family, Family)
@@ -98,6 +101,7 @@ def expand(mdp: MDP, generator: torch.Generator) -> tuple[ExpandedPolicy, Expand
     for theta in policy.grid.mesh():
         member = family.member(dict(zip(family.over, theta.tolist(), strict=True)))
         own = MDP(member, mdp.device, mdp.dtype, mdp.quadrature)
+        look_at_the_clock()
         steady = steady_state_from(mdp, own, theta, found, generator)
         found.append((theta, steady))
         linear, quadratic = linearise(own, steady)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -50,17 +51,19 @@ class Perturbation(Method):
         return Expansion(mdp, task, held_out)
 
 
-def expansion(mdp: MDP, generator: torch.Generator) -> Answer:
+def expansion(mdp: MDP, generator: torch.Generator, look_at_the_clock: Callable[[], None] = lambda: None) -> Answer:
     """Find the steady state and expand around it; of a family, around that of several members (`expansions.py`).
     Raises SolveError where there is no interior one."""
-    return expand(mdp, generator) if mdp.parameters else linearise(mdp, find_steady_state(mdp, generator))
+    if mdp.parameters:
+        return expand(mdp, generator, look_at_the_clock)
+    return linearise(mdp, find_steady_state(mdp, generator, look_at_the_clock=look_at_the_clock))
 
 
 class Expansion(Run):
     """One step."""
 
     def step(self) -> None:
-        self.found = expansion(self.mdp, self.task.generator(self.mdp.device))
+        self.found = expansion(self.mdp, self.task.generator(self.mdp.device), self.look_at_the_clock)
         self.converged = True
 
     def answer(self) -> Answer:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.errors import SolveError
 from econrl.optimality.complementarity import near_bounds
 from econrl.problem.mdp import MDP
@@ -43,7 +43,12 @@ def hamiltonian(mdp: MDP, s_star: Tensor, a_star: Tensor, price: Tensor) -> Call
     return H
 
 
-def find_steady_state(mdp: MDP, generator: torch.Generator, near: SteadyState | None = None) -> SteadyState:
+def find_steady_state(
+    mdp: MDP,
+    generator: torch.Generator,
+    near: SteadyState | None = None,
+    look_at_the_clock: Callable[[], None] = lambda: None,
+) -> SteadyState:
     """Solve f = s, H_a = 0, H_s = lambda for s, u and lambda by the Levenberg-Marquardt method, from several starts:
     first the model's own `steady_state`, if it has one. With one that is `near`, that of a similar model, from there
     alone.
@@ -55,7 +60,7 @@ def find_steady_state(mdp: MDP, generator: torch.Generator, near: SteadyState | 
 
     reach = torch.where(mdp.high > mdp.low, (mdp.high - mdp.low) / 2, 1.0)
     middle, e = (mdp.low + mdp.high) / 2, mean_shock(mdp)
-    u_start = find_start(mdp, generator).u if near is None else near.u
+    u_start = best_constant_shares(mdp, generator).u if near is None else near.u
     unit = torch.func.grad(lambda a: mdp.reward(middle, a))(mdp.act(middle, u_start)).abs()
     unit = unit.clamp(min=1e-3 * unit.amax()).clamp(min=1e-12)  # of marginal rewards
 
@@ -64,6 +69,7 @@ def find_steady_state(mdp: MDP, generator: torch.Generator, near: SteadyState | 
         return SteadyState(middle + reach * s, u, price * unit.amax())
 
     def gaps(x: Tensor) -> Tensor:
+        look_at_the_clock()
         at = unknowns(x)
         a = mdp.act(at.s, at.u)
         H_s, H_a = torch.func.grad(hamiltonian(mdp, at.s, a, at.price), argnums=(0, 1))(at.s, a)

@@ -34,6 +34,8 @@ class GaussNewton:
     network: nn.Module
     chunk: int
     mu: float = MU_FIRST
+    look_at_the_clock: Callable[[], None] = lambda: None
+    """Called before each chunk; it may raise, where there is no time for another."""
 
     def __post_init__(self) -> None:
         self.theta: Parameters = {name: p.detach().clone() for name, p in self.network.named_parameters()}
@@ -76,6 +78,7 @@ class GaussNewton:
         jacobian = torch.func.vmap(torch.func.jacrev(twice, has_aux=True), in_dims=(None, 0))
         JJ, JR, loss = s.new_zeros(self.size, self.size), s.new_zeros(self.size), 0.0
         for part in s.split(self.chunk):
+            self.look_at_the_clock()
             by_name, R = jacobian(self.theta, part)
             J = torch.cat([j.flatten(2) for j in by_name.values()], dim=-1).flatten(0, 1)
             JJ.addmm_(J.mT, J)

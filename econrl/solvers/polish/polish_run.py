@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
@@ -88,8 +89,16 @@ class Polish:
     `start` is what the networks begin as. Raises SolveError where tomorrow's multipliers matter and cannot be known.
     """
 
-    def __init__(self, method: Settings, mdp: MDP, task: Task, start: Answer, drifts: bool):
-        self.method, self.task = method, task
+    def __init__(
+        self,
+        method: Settings,
+        mdp: MDP,
+        task: Task,
+        start: Answer,
+        drifts: bool,
+        look_at_the_clock: Callable[[], None],
+    ) -> None:
+        self.method, self.task, self.look_at_the_clock = method, task, look_at_the_clock
         policy, value = (function.on(mdp) for function in start)
         self.start_policy, self.start_value = policy, value
         self.sampler = Sampler(mdp, method.box, method.paths, drifts, task.generator(mdp.device))
@@ -124,7 +133,7 @@ class Polish:
         if not self.structure.exists:
             return mdp
         tolerance = max(self.method.quadrature, KINKED) if self.with_multipliers else self.method.quadrature
-        return coarsest(mdp, self.structure, policy, s, self.method.nodes, tolerance)
+        return coarsest(mdp, self.structure, policy, s, self.method.nodes, tolerance, self.look_at_the_clock)
 
     def require_multipliers(self, mdp: MDP, s: Tensor, a: Tensor) -> None:
         """Raise SolveError where tomorrow's multipliers cannot be known along with the policy."""
@@ -186,7 +195,7 @@ class Polishing(Run):
     def prepare(self) -> Polish:
         """Make the networks, which begin as the start."""
         drifts = self.held_out.tolerated > 0
-        self.polish = Polish(self.method, self.mdp, self.task, self.start, drifts)
+        self.polish = Polish(self.method, self.mdp, self.task, self.start, drifts, self.look_at_the_clock)
         return self.polish
 
     def state(self) -> dict[str, Any]:
@@ -255,10 +264,10 @@ class PolishRun(Polishing):
         """Gauss-Newton on the Euler equation, or where there is none on the conditions of policy and value together."""
         policy, value = polish.policy.networks[0], polish.value.networks[0]
         if polish.structure.exists:
-            self.solver = GaussNewton(self.euler, policy, polish.chunk)
+            self.solver = GaussNewton(self.euler, policy, polish.chunk, look_at_the_clock=self.look_at_the_clock)
         else:
             joint = nn.ModuleDict({"policy": policy, "value": value})
-            self.solver = GaussNewton(self.optimality, joint, polish.chunk)
+            self.solver = GaussNewton(self.optimality, joint, polish.chunk, look_at_the_clock=self.look_at_the_clock)
 
     def euler(self, theta: Parameters, x: Tensor) -> Tensor:
         """The residuals of the Euler equation that are looked at at one state: x (S,) or (S + rows,)."""
@@ -369,7 +378,7 @@ class PolishBackwards(Polishing, LifeCycleRun):
             return euler_rows(polish.mdp, polish.structure, now, s, then)
 
         polish.imitate(policy, t, s, policy.outputs_for(s, polish.start_policy(s)))
-        solver = GaussNewton(residual, network, polish.chunk)
+        solver = GaussNewton(residual, network, polish.chunk, look_at_the_clock=self.look_at_the_clock)
         # Where all consume everything tomorrow, tomorrow's network is flat today: compare it with the start's.
         if later and solver.loss(dict(next_network.named_parameters()), s) < solver.loss(solver.theta, s):
             solver.set({name: p.clone() for name, p in next_network.named_parameters()})

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from econrl.approximation.action_menu import TableMenuValue, greedy, menu_of, size_of_menu
-from econrl.approximation.constant_shares import Start, find_start
+from econrl.approximation.constant_shares import ConstantShares, best_constant_shares
 from econrl.approximation.finite_mdp import Table, TableValue, states_of, tabulate
 from econrl.problem.diagnose import Broken
 from econrl.problem.mdp import MDP
@@ -190,14 +190,14 @@ class ModelWalk(Walk):
     def __init__(self, method: Tabular, mdp: MDP, task: Task):
         self.method, self.mdp, self.task, self.description = method, mdp, task, method.grid_of(mdp)
         generator = task.generator("cpu")
-        start = find_start(mdp, generator)
+        start = best_constant_shares(mdp, generator)
         self.value = TableValue(mdp, **self.description)
         s = states_of(mdp, self.value.grid)
         table = tabulate(mdp, self.value.grid, self.actions(s, start))
         super().__init__(method, table, float(start.units.value(mdp.tensor(0.0))), generator)
         self.broken = Broken(mdp, 1)
 
-    def actions(self, s: Tensor, start: Start) -> Tensor:
+    def actions(self, s: Tensor, start: ConstantShares) -> Tensor:
         """What there is to choose from in the states s (N, S): the actions (N, D, A) of a menu."""
         menu = menu_of(self.mdp, start.u, self.method.actions)
         self.values = TableMenuValue(self.mdp, len(menu), **self.description)

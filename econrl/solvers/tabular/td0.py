@@ -9,7 +9,7 @@ from torch import Tensor
 
 from econrl.accuracy.held_out import HeldOut
 from econrl.approximation.action_menu import TableMenuValue, greedy
-from econrl.approximation.constant_shares import Start
+from econrl.approximation.constant_shares import ConstantShares
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.task import Task
@@ -55,7 +55,7 @@ class TD0(Tabular):
 class Prediction(ModelWalk):
     """A walk in which a given policy chooses."""
 
-    def actions(self, s: Tensor, start: Start) -> Tensor:
+    def actions(self, s: Tensor, start: ConstantShares) -> Tensor:
         if self.task.warm_start is not None:
             self.policy = self.task.warm_start[0].on(self.mdp)
         else:

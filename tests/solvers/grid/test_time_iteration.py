@@ -15,7 +15,7 @@ from econrl.optimality.multipliers import gain_of, priced_forms
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.task import Task
-from econrl.solvers.grid import sketch, time_iteration
+from econrl.solvers.grid import time_iteration_run
 from econrl.solvers.grid.collocation import Anderson, Collocation, Equations
 from econrl.solvers.grid.sketch import first_policy
 
@@ -138,10 +138,10 @@ def test_anderson_finds_the_fixed_point_of_a_linear_map_in_as_many_steps_as_it_h
     assert (x - fixed).abs().max() < 1e-6  # plain iteration would leave 0.99^8
 
 
-def test_a_warm_start_saves_iterations(monkeypatch):
-    monkeypatch.setattr(sketch, "SKETCH_STEPS", 1)
-    cold = solve(BufferStock(), TimeIteration(points=40))
-    warm = solve(BufferStock(), TimeIteration(points=40), warm_start=cold)
+def test_a_warm_start_saves_iterations():
+    method = TimeIteration(points=40, sketch_steps=1)
+    cold = solve(BufferStock(), method)
+    warm = solve(BufferStock(), method, warm_start=cold)
     assert warm.info["steps"] < cold.info["steps"]
 
 
@@ -163,9 +163,8 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
             raise KeyboardInterrupt
         return plain(self, enough)
 
-    monkeypatch.setattr(sketch, "SKETCH_STEPS", 2)
     monkeypatch.setattr(Collocation, "improve", interrupt)
-    solution = solve(BufferStock(), TimeIteration(points=20))
+    solution = solve(BufferStock(), TimeIteration(points=20, sketch_steps=2))
     assert solution.info["message"] == "interrupted after 2 iterations"
     assert solution._policy.forms.forms in ([HIGH], [BOTH], [FREE])
 
@@ -213,7 +212,7 @@ def test_bounds_whose_multipliers_do_not_matter_are_not_priced():
 
 
 def test_a_grid_that_cannot_fit_is_refused_before_anything_is_allocated(monkeypatch):
-    monkeypatch.setattr(time_iteration, "sketch", lambda *a: pytest.fail("it began"))
+    monkeypatch.setattr(time_iteration_run, "sketch", lambda *a: pytest.fail("it began"))
     with pytest.raises(
         SolveError, match=r"time_iteration on IRBC needs about .* bytes for 1.1e\+12 grid points \(4\^20\)"
     ):

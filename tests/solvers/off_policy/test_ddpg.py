@@ -15,21 +15,22 @@ import learners
 from econrl import DDPG, Action, MethodError, Model, Normal, SolveError, State
 from econrl.accuracy.error_table import samples
 from econrl.accuracy.held_out import HeldOut
-from econrl.approximation.constant_shares import Start, find_start
+from econrl.approximation.constant_shares import ConstantShares, best_constant_shares
 from econrl.approximation.units import Units
 from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
+from econrl.problem.simulate import lifetime_reward
+from econrl.solvers import Pathwise
 from econrl.solvers.common import training
 from econrl.solvers.common.task import Task
-from econrl.solvers.off_policy import actor as with_actor
-from econrl.solvers.off_policy import ddpg
+from econrl.solvers.off_policy import ddpg, ddpg_model
 from econrl.solvers.off_policy import learner as off_policy
 from econrl.solvers.off_policy.replay import Transitions
 from learners import CPU, mdp_of
 
 RUNGS = pytest.mark.parametrize("rung", [0, 1, 2])
-SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
+SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16, "start_steps": 5, "start_states": 64}
 
 
 pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
@@ -37,11 +38,11 @@ pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Begin at an arbitrary constant, with hardly a fit: for tests of single steps, not of what they lead to."""
+    """Begin at an arbitrary constant: for tests of single steps, not of what they lead to."""
     units = Units(center=-10.0, scale=2.0)
-    monkeypatch.setattr(off_policy, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
-    monkeypatch.setattr(ddpg, "START_STEPS", 5, raising=False)
-    monkeypatch.setattr(ddpg, "START_STATES", 64, raising=False)
+    monkeypatch.setattr(
+        off_policy, "best_constant_shares", lambda mdp, generator: ConstantShares(torch.zeros(mdp.A).to(mdp.low), units)
+    )
     monkeypatch.setattr(training, "MEASURE_EVERY", 1)
 
 
@@ -94,12 +95,46 @@ def batch_of(n=3, A=1):
 
 def test_the_sampled_target_is_reward_plus_discounted_value_of_the_next_state():
     value = torch.nn.Linear(2, 1)
-    y = off_policy.sampled_target(mdp_of(BrockMirman(), DDPG()), lambda s: value(s).squeeze(-1), batch_of())
+    y = ddpg.sampled_target(mdp_of(BrockMirman(), DDPG()), lambda s: value(s).squeeze(-1), batch_of())
     b = batch_of()
     expected = b.r + b.beta * value(b.s_next).squeeze(-1)
     assert y.shape == (3,)
     torch.testing.assert_close(y, expected.detach())  # float32
     assert not y.requires_grad
+
+
+@pytest.mark.parametrize("expected", [False, True], ids=["rung 0", "rung 1"])
+def test_the_target_asks_the_target_critic_about_the_target_actors_action(quick, expected):
+    """y = r + beta Q'(s', pi'(s')): it moves with Q' and pi', and not with Q and pi."""
+    learner = learner_of(rung=int(expected))
+    batch, _, _ = learner.experience.draw(1.0)
+    mdp, networks = learner.mdp, (learner.critic_target, learner.actor_target)
+
+    def y():
+        return ddpg.target(mdp, *networks, batch, expected)
+
+    def by_hand(s_next):
+        u = learner.actor_target.body(learner.actor_target.features(s_next))
+        return learner.critic_target.of(s_next, u)
+
+    before = y()
+    if expected:
+        a = mdp.act(batch.s, batch.u)
+        s_next = mdp.transition(batch.s.unsqueeze(1), a.unsqueeze(1), mdp.nodes)
+        future = (mdp.weights(batch.s) * by_hand(s_next)).sum(dim=-1)
+    else:
+        future = by_hand(batch.s_next)
+    torch.testing.assert_close(before, batch.r + batch.beta * future)  # float32
+    assert not before.requires_grad
+    with torch.no_grad():
+        for body in (learner.actor.body, learner.critic.body):
+            body[-1].bias.add_(1.0)
+    assert torch.equal(y(), before)
+    for body in (learner.actor_target.body, learner.critic_target.body):
+        with torch.no_grad():
+            body[-1].bias.add_(1.0)
+        assert not torch.equal(y(), before)
+        before = y()
 
 
 def test_the_expected_target_is_the_mean_of_sampled_ones():
@@ -110,11 +145,11 @@ def test_the_expected_target_is_the_mean_of_sampled_ones():
     s = mdp.sample_box(3, generator)
     u = torch.randn(3, 1, generator=generator, dtype=torch.float64)
     empty = torch.full((3,), torch.nan, dtype=torch.float64)
-    y = off_policy.expected_target(mdp, value, Transitions(s, u, empty, empty, s * torch.nan))  # it needs s and u alone
+    y = ddpg.expected_target(mdp, value, Transitions(s, u, empty, empty, s * torch.nan))  # it needs s and u alone
     many = s.expand(100_000, 3, 2)
     a = mdp.act(many, u)
     s_next = mdp.transition(many, a, mdp.sample_shocks(many, generator))
-    draws = off_policy.sampled_target(
+    draws = ddpg.sampled_target(
         mdp, value, Transitions(many, u, mdp.reward(many, a), torch.tensor(model.beta).double(), s_next)
     )
     assert ((draws.mean(0) - y).abs() < 4 * draws.std(0) / np.sqrt(100_000)).all()  # four standard errors
@@ -132,7 +167,7 @@ def test_a_life_that_ends_gets_its_terminal_value_and_one_that_does_not_bootstra
     a = mdp.act(s, u)
     s_next = mdp.transition(s, a, mdp.nodes[:1])
     value = lambda s: torch.where(s[..., 1] >= 4, torch.nan, -7.0)  # noqa: E731  (there is no value after the end)
-    y = getattr(off_policy, target)(mdp, value, Transitions(s, u, mdp.reward(s, a), torch.full((2,), 0.9), s_next))
+    y = getattr(ddpg, target)(mdp, value, Transitions(s, u, mdp.reward(s, a), torch.full((2,), 0.9), s_next))
     wealth = 1.03 * 1.0 + 0.7  # half of 2 is saved; the pension
     expected = torch.tensor([-0.9 * 7.0, 0.9 * 100 * wealth], dtype=torch.float64)  # log 1 = 0 today
     torch.testing.assert_close(y, expected, rtol=1e-6, atol=0)  # the discount factor above is in single precision
@@ -140,12 +175,12 @@ def test_a_life_that_ends_gets_its_terminal_value_and_one_that_does_not_bootstra
 
 def test_a_path_cut_short_is_remembered_with_the_state_it_truly_reached(quick):
     learner = learner_of(rung=0, episode=1)  # every path begins anew after every step
-    n, memory, mdp = len(learner.replay), learner.replay, learner.mdp
+    n, memory, mdp = len(learner.experience.replay), learner.experience.replay, learner.mdp
     s, u, s_next = memory.s[:n], memory.u[:n], memory.s_next[:n]
     k_next = mdp.transition(s, mdp.act(s, u), torch.zeros(n, 1))[:, 0]
     torch.testing.assert_close(s_next[:, 0], k_next)  # float32
     newest = s_next[-16:]
-    assert (newest != learner.s).any(dim=-1).all()  # and yet the path has begun anew
+    assert (newest != learner.experience.environments.s).any(dim=-1).all()  # and yet the path has begun anew
     torch.testing.assert_close(memory.r[:n], mdp.reward(s, mdp.act(s, u)))
 
 
@@ -154,14 +189,14 @@ def test_an_escape_is_remembered_with_the_state_truly_reached(quick):
         type("Away", (BrockMirman,), {"transition": lambda self, s, a, e: {"k": s.k + 100, "z": e.eps}})
     )
     learner = learner_of(away(), rung=0)
-    n = len(learner.replay)
-    torch.testing.assert_close(learner.replay.s_next[:n, 0], learner.replay.s[:n, 0] + 100)
-    assert learner.mdp.inside(learner.s).all()
+    n = len(learner.experience.replay)
+    torch.testing.assert_close(learner.experience.replay.s_next[:n, 0], learner.experience.replay.s[:n, 0] + 100)
+    assert learner.mdp.inside(learner.experience.environments.s).all()
 
 
 def test_the_last_period_of_a_life_is_remembered_as_such(quick):
     learner = learner_of(LifeCycle(horizon=5, retirement=3), rung=0, batch=320)
-    s, s_next = learner.replay.s[:320], learner.replay.s_next[:320]
+    s, s_next = learner.experience.replay.s[:320], learner.experience.replay.s_next[:320]
     assert torch.equal(s_next[:, 1], s[:, 1] + 1)
     assert s[:, 1].max() == 4
     assert (s_next[:, 1] == 5).any()
@@ -173,15 +208,15 @@ def test_the_last_period_of_a_life_is_remembered_as_such(quick):
 def test_a_column_of_targets_is_refused(quick):
     learner = learner_of(rung=1)
     s, u, y = torch.rand(32, 2), torch.zeros(32, 1), torch.zeros(32)
-    delta = off_policy.td_error(learner.critic, s, u, y)
+    delta = ddpg.td_error(learner.critic, s, u, y)
     assert delta.shape == (32,)
-    assert with_actor.action_value_loss(delta, torch.ones(32)).shape == ()
+    assert ddpg.critic_loss(delta, torch.ones(32)).shape == ()
     with pytest.raises(AssertionError, match="broadcast"):
-        off_policy.td_error(learner.critic, s, u, y.unsqueeze(-1))
+        ddpg.td_error(learner.critic, s, u, y.unsqueeze(-1))
     learner = learner_of(rung=2)
-    assert ddpg.value_loss(learner.critic, s, y, torch.zeros(32, 2), learner.reach, 1.0).shape == ()
+    assert ddpg_model.value_loss(learner.critic, s, y, torch.zeros(32, 2), learner.reach, 1.0).shape == ()
     with pytest.raises(AssertionError, match="broadcast"):
-        ddpg.value_loss(learner.critic, s, y.unsqueeze(-1), torch.zeros(32, 2), learner.reach, 1.0)
+        ddpg_model.value_loss(learner.critic, s, y.unsqueeze(-1), torch.zeros(32, 2), learner.reach, 1.0)
 
 
 def test_networks_give_one_value_a_state_and_not_a_column(quick):
@@ -192,7 +227,7 @@ def test_networks_give_one_value_a_state_and_not_a_column(quick):
 def test_the_critics_loss_has_no_gradient_for_the_action_it_judges(quick):
     learner = learner_of(rung=0)
     u = torch.zeros(32, 1, requires_grad=True)
-    loss = off_policy.td_error(learner.critic, torch.rand(32, 2), u, torch.zeros(32)).sum()
+    loss = ddpg.td_error(learner.critic, torch.rand(32, 2), u, torch.zeros(32)).sum()
     assert torch.autograd.grad(loss, u, allow_unused=True)[0] is None
 
 
@@ -276,8 +311,8 @@ def test_soft_target_updates_move_by_tau(quick, rung):
 @pytest.mark.parametrize("noise", [0.5, 30.0])
 def test_exploration_noise_is_in_log_odds_and_respects_the_bounds(quick, noise):
     learner = learner_of(BufferStock(), rung=0, noise=noise, batch=3200, episode=1)  # the bound is the state itself
-    n, mdp = len(learner.replay), learner.mdp
-    s, u = learner.replay.s[:n], learner.replay.u[:n]
+    n, mdp = len(learner.experience.replay), learner.mdp
+    s, u = learner.experience.replay.s[:n], learner.experience.replay.u[:n]
     a = mdp.act(s, u)
     assert mdp.feasible(s, a).all()
     assert (a <= s).all()
@@ -294,8 +329,8 @@ def test_exploration_noise_is_in_log_odds_and_respects_the_bounds(quick, noise):
 
 def test_without_noise_the_actor_acts(quick):
     learner = learner_of(rung=0, noise=0.0)
-    n = len(learner.replay)
-    torch.testing.assert_close(learner.replay.u[:n], learner.actor.raw(learner.replay.s[:n]))
+    n = len(learner.experience.replay)
+    torch.testing.assert_close(learner.experience.replay.u[:n], learner.actor.raw(learner.experience.replay.s[:n]))
 
 
 # Reproducibility
@@ -513,6 +548,24 @@ def test_an_unknown_rung_is_refused():
         DDPG(rung=4)
 
 
+@pytest.mark.parametrize("rung", [0, 1, 2])
+def test_pathwise_is_a_rollout_and_nothing_else(rung):
+    assert Pathwise().rung == 3
+    with pytest.raises(MethodError, match=f"pathwise: `rung` must be 3, .*`ddpg`, got {rung}"):
+        Pathwise(rung=rung)
+
+
+def test_the_first_fit_is_as_long_as_its_settings_say(quick):
+    """Without a step the value is that of an untrained network; with some it is closer to what the start earns."""
+    errors = []
+    for start_steps in (0, 100):
+        learner = learner_of(start_steps=start_steps, start_states=256)
+        s = learner.mdp.sample_box(200, torch.Generator().manual_seed(9))
+        earned = lifetime_reward(learner.mdp, learner.start.u[None], s, torch.Generator().manual_seed(9))[0]
+        errors.append(float((learner.critic(s) - earned).detach().abs().mean()))
+    assert errors[1] < 0.5 * errors[0]
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -523,6 +576,9 @@ def test_an_unknown_rung_is_refused():
         {"tau": 1.5},
         {"noise": -1.0},
         {"environments": 0},
+        {"eta": 1.5},
+        {"start_states": 0},
+        {"start_steps": -1},
         {"batch": 64, "capacity": 50},  # the buffer would be filled until it holds a batch, forever
     ],
     ids=lambda s: "-".join(s),
@@ -547,10 +603,10 @@ def start_at(monkeypatch, u):
     """The usual start, but at other constant shares."""
 
     def start(mdp, generator):
-        found = find_start(mdp, generator)
+        found = best_constant_shares(mdp, generator)
         return dataclasses.replace(found, u=torch.full_like(found.u, u))
 
-    monkeypatch.setattr(off_policy, "find_start", start)
+    monkeypatch.setattr(off_policy, "best_constant_shares", start)
 
 
 SLOW_AND_SURE = {"hidden": (32, 32), "batch": 128, "actor_lr": 1e-3, "critic_lr": 5e-3, "tau": 0.1}

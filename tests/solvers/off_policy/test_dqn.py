@@ -11,9 +11,9 @@ from econrl import DQN, DoubleDQN, MethodError
 from econrl.approximation.action_menu import NetworkMenuValue, greedy, menu_of
 from econrl.models import Investment, LifeCycle, LongPlosser, RustBus, StochasticGrowth
 from econrl.problem.mdp import MDP
+from econrl.solvers.off_policy.ddpg import sampled_target
 from econrl.solvers.off_policy.double_dqn import chosen_value
 from econrl.solvers.off_policy.dqn import highest_value, huber_loss
-from econrl.solvers.off_policy.learner import sampled_target
 from exact_tables import Exact
 from learners import trained
 
@@ -45,8 +45,8 @@ def test_dqn_values_a_state_by_its_best_action_and_double_dqn_by_the_one_that_th
     s = torch.zeros(2, 1)
     assert highest_value(Q_target, s).tolist() == [7, 6]
     assert chosen_value(Q, Q_target, s).tolist() == [5, 4]
-    assert DQN().tomorrow(Q, Q_target)(s).tolist() == [7, 6]
-    assert DoubleDQN().tomorrow(Q, Q_target)(s).tolist() == [5, 4]
+    assert DQN().next_value(Q, Q_target)(s).tolist() == [7, 6]
+    assert DoubleDQN().next_value(Q, Q_target)(s).tolist() == [5, 4]
 
 
 def test_the_maximum_of_noisy_values_is_too_high_and_double_dqn_has_no_such_bias():
@@ -55,7 +55,7 @@ def test_the_maximum_of_noisy_values_is_too_high_and_double_dqn_has_no_such_bias
     n, g = 4000, torch.Generator().manual_seed(0)
     one, two = (Estimates(-0.1 + torch.randn(n, 10, 10, generator=g).mean(-1)) for _ in range(2))
     s = torch.zeros(n, 1)
-    highest, chosen = DQN().tomorrow(one, two)(s), DoubleDQN().tomorrow(one, two)(s)
+    highest, chosen = DQN().next_value(one, two)(s), DoubleDQN().next_value(one, two)(s)
     error = 4 * chosen.std() / n**0.5  # four standard errors, 0.02
     assert abs(chosen.mean() + 0.1) < error
     assert highest.mean() > 0.3  # the expected maximum of ten is 1.54 deviations of 0.32 above
@@ -65,8 +65,8 @@ def test_the_maximum_of_noisy_values_is_too_high_and_double_dqn_has_no_such_bias
 @pytest.mark.parametrize("method", [DQN(**SMALL), DoubleDQN(**SMALL)])
 def test_targets_carry_no_gradient_and_respect_the_end_of_life(method):
     learner = learner_of(method, LifeCycle(horizon=4, retirement=2))
-    batch = learner.replay.sample(200, learner.generator)
-    y = sampled_target(learner.mdp, method.tomorrow(learner.Q, learner.Q_target), batch)
+    batch = learner.experience.replay.sample(200, learner.generator)
+    y = sampled_target(learner.mdp, method.next_value(learner.Q, learner.Q_target), batch)
     assert y.shape == (200,)
     assert not y.requires_grad
     last = batch.s_next[:, -1] == 4
@@ -103,7 +103,7 @@ def test_a_step_moves_the_value_of_the_actions_taken_towards_the_target():
     """One action's output learns; the last layer's rows of the others stay as they are."""
     learner = learner_of()
     d = 3
-    learner.replay.u[:] = learner.Q.menu[d]
+    learner.experience.replay.u[:] = learner.Q.menu[d]
     before = learner.Q.body[-1].weight.detach().clone()
     learner.update(1.0)
     moved = (learner.Q.body[-1].weight != before).any(dim=-1)

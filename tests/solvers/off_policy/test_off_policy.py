@@ -10,7 +10,8 @@ import torch
 import econrl
 import learners
 from econrl import DDPG, SAC, TD3, Action, Budget, MarkovChain, MethodError, Model, Normal, State
-from econrl.approximation.constant_shares import Start
+from econrl.accuracy.held_out import HeldOut
+from econrl.approximation.constant_shares import ConstantShares
 from econrl.approximation.networks import ActionValueNetwork
 from econrl.approximation.units import Units
 from econrl.models import IRBC, BrockMirman, LifeCycle
@@ -19,6 +20,7 @@ from econrl.solvers.common import training
 from econrl.solvers.common.optimiser import Adam
 from econrl.solvers.common.task import Task
 from econrl.solvers.common.tracker import Tracker
+from econrl.solvers.off_policy import ddpg
 from econrl.solvers.off_policy import learner as off_policy
 from econrl.solvers.off_policy.twin_critics import Twins
 from learners import CPU
@@ -34,7 +36,9 @@ pytestmark = pytest.mark.usefixtures("arithmetic_of_solve")
 def quick(monkeypatch):
     """Begin at an arbitrary constant, for tests of single steps."""
     units = Units(center=-10.0, scale=2.0)
-    monkeypatch.setattr(off_policy, "find_start", lambda mdp, generator: Start(torch.zeros(mdp.A).to(mdp.low), units))
+    monkeypatch.setattr(
+        off_policy, "best_constant_shares", lambda mdp, generator: ConstantShares(torch.zeros(mdp.A).to(mdp.low), units)
+    )
     monkeypatch.setattr(training, "MEASURE_EVERY", 1)
     monkeypatch.setattr(training, "LIGHTER", 1)
 
@@ -98,12 +102,12 @@ def test_the_target_takes_the_smaller_value_at_each_state(quick, kind):
     learner = learner_of(kind(**SMALL))
     s = learner.mdp.sample_box(200, learner.generator)
     state = learner.generator.get_state()
-    both = learner.value(s)
+    both = learner.next_value(s)
     alone = []
     for Q in learner.targets.both:
         kept, learner.targets = learner.targets, Twins(Q, Q).on(learner.mdp)
         learner.generator.set_state(state)
-        alone.append(learner.value(s))
+        alone.append(learner.next_value(s))
         learner.targets = kept
     assert (alone[0] != alone[1]).all()
     torch.testing.assert_close(both, torch.minimum(*alone), rtol=1e-6, atol=1e-6)  # float32
@@ -125,10 +129,10 @@ def test_a_life_that_ends_gets_its_terminal_value_and_one_that_does_not_bootstra
         type("Bequest", (LifeCycle,), {"terminal": lambda self, s: 100 * s.m, "beta": 0.9, "gamma": 1.0})
     )(horizon=4, retirement=0, gamma=1.0, beta=0.9)
     learner = learner_of(kind(expected=expected, **SMALL), bequest)
-    batch = learner.replay.read(torch.arange(len(learner.replay)))
+    batch = learner.experience.replay.read(torch.arange(len(learner.experience.replay)))
     last = batch.s_next[:, 1] == 4
     assert 0 < last.sum() < len(last)
-    target = off_policy.expected_target if expected else off_policy.sampled_target
+    target = ddpg.expected_target if expected else ddpg.sampled_target
     y = target(learner.mdp, lambda s: torch.where(s[..., 1] >= 4, torch.nan, -7.0), batch)
     torch.testing.assert_close(y[~last], (batch.r - 0.9 * 7)[~last])
     if not expected:
@@ -194,7 +198,7 @@ def test_a_path_of_several_steps_reaches_what_the_model_reaches(quick, method):
     learner = learner_of(method, model)
     for _ in range(6):
         learner.advance()
-    paths, mdp, replay = 16, learner.mdp, learner.replay
+    paths, mdp, replay = 16, learner.mdp, learner.experience.replay
     n = len(replay) - 2 * paths  # these have two more steps behind them
     batch = replay.read(torch.arange(n))
     s, total, factor = batch.s, torch.zeros(n), torch.ones(n)
@@ -215,9 +219,9 @@ def test_paths_that_begin_anew_are_marked(quick):
     learner = learner_of(TD3(n_step=3, episode=2, **SMALL))
     for _ in range(10):
         learner.advance()
-    n = len(learner.replay) - 16
-    goes_on, s_next = learner.replay.goes_on[:n], learner.replay.s_next[:n]
-    follows = (learner.replay.s[16 : 16 + n] == s_next).all(dim=-1)
+    n = len(learner.experience.replay) - 16
+    goes_on, s_next = learner.experience.replay.goes_on[:n], learner.experience.replay.s_next[:n]
+    follows = (learner.experience.replay.s[16 : 16 + n] == s_next).all(dim=-1)
     assert torch.equal(goes_on, follows)
     assert 0.4 < goes_on.float().mean() < 0.6  # every second one, of episodes of two periods
 
@@ -234,22 +238,32 @@ def test_several_steps_do_not_go_with_expectations(settings):
 @pytest.mark.parametrize("method", [DDPG(rung=0, prioritised=0.6, **SMALL), TD3(prioritised=0.6, **SMALL)])
 def test_the_replay_hears_of_the_critics_errors(quick, method):
     learner = learner_of(method)
-    n = len(learner.replay)
-    assert (learner.replay.priority[:n] == 1).all()
+    n = len(learner.experience.replay)
+    assert (learner.experience.replay.priority[:n] == 1).all()
     learner.update(1.0)
-    drawn = learner.replay.priority[:n] != 1
+    drawn = learner.experience.replay.priority[:n] != 1
     assert drawn.any()
-    batch = learner.replay.read(drawn.nonzero().flatten())
+    batch = learner.experience.replay.read(drawn.nonzero().flatten())
     assert batch.s.shape[1] == 2
     for _ in range(30):
         learner.update(1.0)
-    assert not (learner.replay.priority[:n] == 1).any()
+    assert not (learner.experience.replay.priority[:n] == 1).any()
+
+
+@pytest.mark.parametrize(("rate", "exponent"), [(1.0, 0.3), (0.5, 0.65), (0.0, 1.0)])
+def test_the_weights_of_prioritised_draws_go_from_eta_to_one(quick, rate, exponent):
+    experience = learner_of(TD3(prioritised=1.0, eta=0.3, **SMALL)).experience
+    n = len(experience.replay)
+    experience.replay.correct(torch.arange(n), torch.linspace(1.0, 2.0, n))
+    _, at, weights = experience.draw(rate)
+    p = experience.replay.priority[at]
+    torch.testing.assert_close(weights, ((p / p.min()) ** -exponent).float())
 
 
 def test_priorities_and_uniform_draws_are_told_apart(quick):
     """With omega so small that all priorities are alike, the run is another one only by its draws."""
-    assert type(learner_of(TD3(**SMALL)).replay).__name__ == "Replay"
-    assert type(learner_of(TD3(prioritised=1e-9, **SMALL)).replay).__name__ == "PrioritisedReplay"
+    assert type(learner_of(TD3(**SMALL)).experience.replay).__name__ == "Replay"
+    assert type(learner_of(TD3(prioritised=1e-9, **SMALL)).experience.replay).__name__ == "PrioritisedReplay"
     with pytest.raises(MethodError, match="`prioritised` must be 0 on rungs 2 and 3"):
         DDPG(prioritised=0.6)
 
@@ -318,11 +332,11 @@ def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(quick, mode
 def test_a_plan_takes_its_steps_back(quick, kind):
     learner, fresh = (learner_of(kind(prioritised=0.6, **SMALL)) for _ in range(2))
     task = Task(BrockMirman(), CPU, time_limit=1000.0)
-    learner.method.plan(task, Tracker(task, econrl.accuracy.HeldOut(task.model)), learner)
+    learner.method.plan(task, Tracker(task, HeldOut(task.model)), learner)
     for x in (learner, fresh):
         x.advance()
         x.update(1.0)
-    for a, b in zip(learner.networks(), fresh.networks(), strict=True):
+    for a, b in zip(learner.networks, fresh.networks, strict=True):
         assert same(a.state_dict().values(), b.state_dict().values())
 
 

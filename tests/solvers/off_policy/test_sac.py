@@ -11,7 +11,7 @@ import torch
 
 import econrl
 from econrl import SAC, Action, MethodError, Model, Normal, State
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.approximation.units import Units
 from econrl.models import BrockMirman, BufferStock, LifeCycle, LinearQuadratic, StochasticGrowth
 from econrl.problem.mdp import MDP
@@ -129,8 +129,8 @@ def test_the_entropy_aimed_at_is_that_of_the_noise_around_the_start():
 
 def test_it_explores_with_the_policys_own_noise():
     learner = learner_of(SAC(noise=0.4, **{**SMALL, "batch": 3200}), BufferStock())
-    n = len(learner.replay)
-    s, u = learner.replay.s[:n], learner.replay.u[:n]
+    n = len(learner.experience.replay)
+    s, u = learner.experience.replay.s[:n], learner.experience.replay.u[:n]
     pi = learner.actor.distribution(s)
     z = ((u - pi.mean) / pi.log_std.exp()).detach()
     assert abs(float(z.mean())) < 4 / np.sqrt(n)  # four standard errors
@@ -169,9 +169,9 @@ def test_it_learns_the_closed_form(monkeypatch, settings):
     """Brock and Mirman: from saving half of output instead of a third, where consumption is wrong by 24%."""
 
     def start(mdp, generator):
-        return dataclasses.replace(find_start(mdp, generator), u=torch.zeros(1))
+        return dataclasses.replace(best_constant_shares(mdp, generator), u=torch.zeros(1))
 
-    monkeypatch.setattr(off_policy, "find_start", start)
+    monkeypatch.setattr(off_policy, "best_constant_shares", start)
     model = BrockMirman()
     learner = trained(SAC(**SLOW_AND_SURE, **settings), model, 500 + WARM_UP)
     mdp = MDP(model)
@@ -221,4 +221,4 @@ def test_it_does_not_run_away_on_growth(seed):
         learner.advance()
         learner.update(1 - step / 16000)
     with torch.no_grad():
-        assert learner.actor.distribution(learner.s).mean.abs().max() < 5
+        assert learner.actor.distribution(learner.experience.environments.s).mean.abs().max() < 5

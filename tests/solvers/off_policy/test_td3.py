@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from econrl import DDPG, TD3, Action, MethodError, Model, Normal, State
-from econrl.approximation.constant_shares import find_start
+from econrl.approximation.constant_shares import best_constant_shares
 from econrl.approximation.units import Units
 from econrl.models import BrockMirman, LinearQuadratic
 from econrl.problem.mdp import MDP
@@ -145,9 +145,9 @@ def test_it_learns_the_closed_form(monkeypatch, settings):
     """Brock and Mirman: from saving half of output instead of a third, where consumption is wrong by 24%."""
 
     def start(mdp, generator):
-        return dataclasses.replace(find_start(mdp, generator), u=torch.zeros(1))
+        return dataclasses.replace(best_constant_shares(mdp, generator), u=torch.zeros(1))
 
-    monkeypatch.setattr(off_policy, "find_start", start)
+    monkeypatch.setattr(off_policy, "best_constant_shares", start)
     model, method = BrockMirman(), TD3(**SLOW_AND_SURE, **settings)
     learner = trained(method, model, 500)
     mdp = MDP(model)

@@ -18,7 +18,6 @@ from econrl.models import BrockMirman, BufferStock, RustBus
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import lifetime_reward
 from econrl.solvers import A2C, METHODS, PPO, REINFORCE, TRPO, ActorCritic
-from econrl.solvers.on_policy import learner as on_policy
 from econrl.solvers.on_policy.learner import Batch, critic_loss, policy_gradient_loss, widened
 from econrl.solvers.on_policy.ppo import adapted, clipped_loss, penalised_loss
 from econrl.solvers.on_policy.rollouts import Rollout, gae, temporal_differences
@@ -26,19 +25,13 @@ from econrl.solvers.on_policy.trpo import conjugate_gradient, fisher_product, li
 from exact_tables import Exact
 from learners import learner_of, trained
 
-SMALL = {"hidden": (16, 16), "environments": 64}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Hardly a fit before the run: for tests of updates, not of where they start."""
-    monkeypatch.setattr(on_policy, "START_STEPS", 20)
-    monkeypatch.setattr(on_policy, "WARM_UP", 16)
+QUICK = {"start_steps": 20, "warm_up": 16}  # hardly a fit before the run: for tests of updates, not of where they start
+SMALL = {"hidden": (16, 16), "environments": 64, **QUICK}
 
 
 def batch_of(learner):
     learner.advance()
-    return learner.judge(learner.rollout)[0]
+    return learner.advantages_and_returns(learner.rollout)[0]
 
 
 def gradient(loss, module):
@@ -271,7 +264,7 @@ def test_reinforce_finds_the_stochastic_policy_of_the_aliased_corridor():
 def test_the_critic_descends_the_squared_error_and_moves_alone():
     learner = learner_of(A2C(**SMALL))
     learner.advance()
-    batch, G = learner.judge(learner.rollout)
+    batch, G = learner.advantages_and_returns(learner.rollout)
     V, policy = learner.critic, copy.deepcopy(learner.policy.state_dict())
     expected = ((V(batch.s).detach() - G) / V.units.scale).square().mean()
     assert float(critic_loss(V, batch.s, G).detach()) == pytest.approx(float(expected))
@@ -291,7 +284,7 @@ def test_a_state_far_outside_is_worth_what_the_start_would_bring_there_however_t
     near, far = middle[None], (mdp.high + 2 * (mdp.high - mdp.low))[None]
     before = learner.value_reached(near), learner.value_reached(far)
     learner.advance()
-    batch, G = learner.judge(learner.rollout)
+    batch, G = learner.advantages_and_returns(learner.rollout)
     for _ in range(5):
         learner.learn_value(batch, G - 100, rate=1.0)
     assert learner.value_reached(near) == learner.critic(near) != before[0]
@@ -335,10 +328,10 @@ def test_the_step_of_the_policy_leaves_the_critic_alone(method):
 
 def test_the_fisher_product_is_that_of_the_explicit_matrix():
     """F = E[J' M J] with J the Jacobian of (mean, log std) and M their Fisher matrix, diag(1 / std^2, 2)."""
-    learner = learner_of(TRPO(hidden=(4,), environments=8))
+    learner = learner_of(TRPO(hidden=(4,), environments=8, **QUICK))
     policy = learner.policy.double()
     policy.features = policy.features.double()
-    s = batch_of(learner_of(TRPO(hidden=(4,), environments=8))).s[:10].double()
+    s = batch_of(learner_of(TRPO(hidden=(4,), environments=8, **QUICK))).s[:10].double()
     parameters = list(policy.parameters())
     pi = policy.distribution(s)
     F = 0
@@ -480,7 +473,7 @@ class Aim(Model):
         return {"a": s.x}
 
 
-FAST = {"hidden": (16, 16), "environments": 256, "policy_lr": 0.01, "std": 0.5}
+FAST = {"hidden": (16, 16), "environments": 256, "policy_lr": 0.01, "std": 0.5, **QUICK}
 RUNS = {
     "whole": (REINFORCE(weight="whole", baseline=False, periods=4, **FAST), 120),
     "to_go": (REINFORCE(weight="to_go", baseline=False, periods=4, **FAST), 120),
@@ -504,10 +497,9 @@ def test_every_method_learns_to_aim(name):
         assert float((learner.policy(s) - mdp.exact_policy(s)).abs().mean()) < 0.03
 
 
-def test_ppo_replaces_engines_in_time(monkeypatch):
+def test_ppo_replaces_engines_in_time():
     """Its first policy replaces half of all engines every month and costs fifty times too much: a critic that forgets
     that too slowly (4 steps an update) lets the policy settle on replacing too late, at a loss of 2%."""
-    monkeypatch.undo()  # with the whole fit before the run
     torch.set_num_threads(1)
     bus = RustBus()
     policy, _ = trained(PPO(), bus, 250).answer()
@@ -544,6 +536,9 @@ def test_a_run_goes_on_from_its_state_as_if_it_had_not_stopped(method):
 @pytest.mark.parametrize("name", ["reinforce", "actor_critic", "a2c", "trpo", "ppo"])
 def test_settings_that_cannot_be_are_refused(name):
     method = METHODS[name]
+    for setting in ({"start_states": 0}, {"start_batch": 0}, {"start_steps": -1}, {"warm_up": -1}):
+        with pytest.raises(MethodError, match=f"{name}: `{next(iter(setting))}`"):
+            method(**setting)
     for setting in ({"periods": 0}, {"std": 0.0}, {"lam": 1.5}, {"entropy": -1.0}, {"policy_lr": 0.0}, {"hidden": ()}):
         with pytest.raises(MethodError, match=f"{name}: `{next(iter(setting))}`"):
             method(**setting)

@@ -10,14 +10,15 @@ from econrl import Action, Model, State
 from econrl.approximation.stochastic_policy import StochasticPolicy
 from econrl.models import BrockMirman, LifeCycle
 from econrl.problem.bellman import continuation
+from econrl.problem.environments import Environments
 from econrl.problem.mdp import MDP
 from econrl.solvers.on_policy.rollouts import (
-    Environments,
     Rollout,
     gae,
     normalised,
     on_states,
     returns,
+    roll,
     since_start,
     temporal_differences,
 )
@@ -40,7 +41,9 @@ def policy_of(mdp, std=0.3):
 
 
 def environments(mdp, n=50, episode=100, seed=0):
-    return Environments(mdp, n, episode, torch.Generator().manual_seed(seed))
+    paths = Environments(mdp, n, episode, torch.Generator().manual_seed(seed))
+    paths.stagger()
+    return paths
 
 
 @pytest.mark.parametrize(("lam", "first"), [(0.0, 1.0), (1.0, 1 + 0.9 * 0.5 - 0.81 * 0.2), (0.5, 1.18450)])
@@ -92,7 +95,7 @@ def test_normalised_advantages_keep_their_ranks():
 def test_a_rollout_is_what_the_model_does_and_a_new_path_leaves_no_trace_in_the_old_one():
     mdp = MDP(BrockMirman())
     paths = environments(mdp, episode=6)
-    one = paths.roll(policy_of(mdp), 20)
+    one = roll(paths, policy_of(mdp), 20)
     a = mdp.act(one.s, one.u)
     torch.testing.assert_close(one.r, mdp.reward(one.s, a))
     torch.testing.assert_close(one.s_next[..., 0], mdp.transition(one.s, a, mdp.nodes[:1])[..., 0])  # capital
@@ -111,8 +114,8 @@ def test_a_rollout_is_what_the_model_does_and_a_new_path_leaves_no_trace_in_the_
 def test_rollouts_follow_each_other_without_a_gap():
     mdp = MDP(BrockMirman())
     paths, policy = environments(mdp), policy_of(mdp)
-    before = paths.roll(policy, 3)
-    after = paths.roll(policy, 3)
+    before = roll(paths, policy, 3)
+    after = roll(paths, policy, 3)
     keeps = (paths.age > 3).nonzero().flatten()  # paths that did not begin anew meanwhile
     assert len(keeps) > 10
     torch.testing.assert_close(after.s[0][keeps], before.s_next[-1][keeps])
@@ -142,7 +145,7 @@ class Runaway(Model):
 
 def test_a_path_that_leaves_the_domain_far_begins_anew_and_is_worth_the_state_it_reached():
     mdp = MDP(Runaway())
-    one = environments(mdp).roll(policy_of(mdp), 30)
+    one = roll(environments(mdp), policy_of(mdp), 30)
     assert (one.s <= 1.9 + 0.45 + 1e-9).all()  # half of the domain's width beyond it
     left = one.cut & (one.s_next.squeeze(-1) > 2.35)
     assert left.any()
@@ -154,7 +157,7 @@ def test_a_path_that_leaves_the_domain_far_begins_anew_and_is_worth_the_state_it
 def test_a_life_ends_with_its_terminal_value_and_a_time_limit_does_not():
     model = LifeCycle(horizon=4, retirement=3)
     mdp = MDP(model)
-    one = environments(mdp, n=400, episode=2).roll(policy_of(mdp), 8)
+    one = roll(environments(mdp, n=400, episode=2), policy_of(mdp), 8)
     over = one.s_next[..., -1] == 4
     assert over.any()
     assert one.cut[over].all()

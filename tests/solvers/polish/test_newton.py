@@ -29,7 +29,7 @@ from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import living_states
 from econrl.solvers import auto
-from econrl.solvers.off_policy.ddpg import improve
+from econrl.solvers.off_policy.ddpg_model import improve
 from econrl.solvers.polish import newton
 from econrl.solvers.polish.correction_networks import PolishedPolicy
 from econrl.solvers.polish.levenberg_marquardt import GaussNewton
