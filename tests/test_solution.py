@@ -14,6 +14,7 @@ import torch
 
 import econrl
 from econrl import DDPG, VI, Action, MarkovChain, MethodError, Model, Normal, SaveError, SolveError, SpecError, State
+from econrl.accuracy.error_table import accuracy_table, samples
 from econrl.models import BrockMirman, LifeCycle, LinearQuadratic, StochasticGrowth
 from econrl.solvers.common.method import Method
 
@@ -193,6 +194,14 @@ def test_a_simulated_life_ends_at_its_horizon():
     assert (table.groupby("path")["m"].first() == 1).all()
 
 
+def test_policy_and_value_are_functions_of_flat_states_with_public_names(growth):
+    s = growth.mdp.sample_box(5, torch.Generator().manual_seed(0))
+    assert torch.equal(growth.policy_function(s), growth.policy(s))
+    assert torch.equal(growth.value_function(s), growth.value(s))
+    with pytest.raises(AttributeError):
+        growth.policy_function = growth.value_function
+
+
 def test_accuracy_has_a_row_for_each_sample_and_measure(growth):
     table = growth.accuracy(points=400)
     assert table.columns.tolist() == ["sample", "measure", "unit", "mean", "p99", "max"]
@@ -209,7 +218,7 @@ def test_accuracy_has_a_row_for_each_sample_and_measure(growth):
     assert (log["p99"] <= log["max"]).all()
     pd.testing.assert_frame_equal(table, growth.accuracy(points=400))
     # The policy error in the table is the distance to the closed form.
-    box = pd.DataFrame(econrl.accuracy.samples(growth.mdp, growth._policy, 400)["box"][0].numpy(), columns=["k", "z"])
+    box = pd.DataFrame(samples(growth.mdp, growth._policy, 400)["box"][0].numpy(), columns=["k", "z"])
     exact = (1 - 0.36 * 0.96) * np.exp(box["z"]) * box["k"] ** 0.36
     gap = (growth.policy(box)["c"] - exact).abs() / exact.mean()
     assert indexed.loc[("box", "policy"), "mean"] == pytest.approx(np.log10(gap.mean()), abs=1e-9)
@@ -230,8 +239,8 @@ def test_a_broken_policy_is_counted_as_infeasible(growth):
         def forward(self, s):
             return torch.where(s[..., :1] > BrockMirman().k_ss, 2.0, 0.5) * growth.mdp.exact_policy(s)
 
-    share = {"box": econrl.accuracy.samples(growth.mdp, growth._policy, 2000)["box"]}
-    broken = econrl.accuracy.accuracy_table(growth.mdp, growth.structure, Greedy(), growth._value, share)
+    share = {"box": samples(growth.mdp, growth._policy, 2000)["box"]}
+    broken = accuracy_table(growth.mdp, growth.structure, Greedy(), growth._value, share)
     infeasible = broken.set_index("measure").loc["infeasible", "mean"]
     assert infeasible == pytest.approx(0.5, abs=0.05)  # above the middle of the domain; 2000 points, 1% standard error
 

@@ -1,15 +1,20 @@
 """The command: what it writes, a user's own file, and what a user reads after each mistake."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import econrl
+from econrl import Model
 from econrl.command import cli
 from econrl.models import BrockMirman, StochasticGrowth
 from econrl.solvers.common.tracker import Tracker
@@ -403,12 +408,37 @@ def test_wrong_usage_ends_with_two(run):
         ("64", tuple[int, ...], (64,)),
         ("linear", str | None, "linear"),
         ("((0.9, 0.1), (0.2, 0.8))", tuple, ((0.9, 0.1), (0.2, 0.8))),
+        ("1e5,2", tuple[int, ...], (100_000, 2)),
+        ("inf", float | tuple[float, ...] | None, float("inf")),
+        ("a,b", tuple[str, ...], ("a", "b")),
+        ("5", str, "5"),
+        ("none", str, "none"),
     ],
 )
 def test_values_are_read_by_type(text, kind, value):
     read = read_value(text, kind)
     assert read == value
     assert type(read) is type(value)
+
+
+@pytest.mark.parametrize("kind", [np.ndarray, torch.Tensor, torch.Tensor | None])
+def test_arrays_are_read_in_double_precision(kind):
+    read = read_value("[[0.9, 0.1], [0.2, 0.8]]", kind)
+    assert isinstance(read, kind)
+    assert torch.equal(torch.as_tensor(read), torch.tensor([[0.9, 0.1], [0.2, 0.8]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        *[("1.5", int), ("true", int), ("64,", int | None), ("nan", float), ("high", float), ("2", bool)],
+        *[("8,x", tuple), ("8,x", tuple[int, ...]), ("nan,1", tuple[float, ...]), ("1", tuple[float, float])],
+        *[("c", Literal["a", "b"]), ("[[1], [2, 3]]", np.ndarray), ("growth", Model), ("{'beta': 0.9}", BrockMirman)],
+    ],
+)
+def test_values_of_other_types_are_refused(text, kind):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        read_value(text, kind)
 
 
 # Mistakes in a model, and folders
