@@ -95,7 +95,7 @@ def check_discrete_states(trial: Trial) -> None:
     """The transition gives each discrete state one of its values."""
     mdp, title = trial.mdp, f"{trial.name}.transition"
     reached = attempt(title, [mdp.model.transition], lambda: mdp.transition(trial.s, trial.a, trial.e))
-    names = {column: slot.columns[column - slot.start] for slot in mdp.state_slots for column in slot.range}
+    names = {column: slot.columns[column - slot.start] for slot in mdp.state_slots for column in slot.indices}
     for column, n in mdp.finite:
         x = reached[..., column]
         wrong = ~((x == x.round()) & (x >= 0) & (x < n))

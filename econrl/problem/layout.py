@@ -44,7 +44,7 @@ class Slot:
         return self.start + (self.size or 1)
 
     @property
-    def range(self) -> range:
+    def indices(self) -> range:
         return range(self.start, self.stop)
 
     @property
@@ -94,7 +94,7 @@ class Layout:
             low=[float(bound) for low, _ in domains for bound in low],
             high=[float(bound) for _, high in domains for bound in high],
             horizon=horizon,
-            finite=[(column, v.count) for v, slot in laid for column in slot.range if v.count is not None],
+            finite=[(column, v.count) for v, slot in laid for column in slot.indices if v.count is not None],
             chain_columns=[slot.start for v, slot in laid if v.by_itself],
             parameters=[slot.start for v, slot in laid if v.parameter],
             **actions_laid(actions),

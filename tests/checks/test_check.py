@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import econrl.models
-from econrl import Action, Budget, Discrete, LogNormal, MarkovChain, Model, Normal, State, Uniform
+from econrl import Action, Budget, Choice, Discrete, LogNormal, MarkovChain, Model, Normal, State, Uniform
 from econrl.checks import check
+from econrl.checks.trial import make_trial
+from econrl.checks.value import constant_policies
 from econrl.errors import SpecError
 from econrl.models import Portfolio, StochasticGrowth
 
@@ -523,6 +525,35 @@ def test_a_steady_state_that_moves():
 def test_a_steady_state_that_is_not_feasible():
     warnings = check(variant(Growing, steady_state=lambda self: {**STEADY, "c": -1.0}))
     assert "Broken.steady_state breaks the bounds" in warnings[0]
+
+
+def test_constant_policies_take_options_that_a_choice_has():
+    """The reward looks the option up, which an option that does not exist would break."""
+    choosing = variant(
+        actions=lambda self: (Action("c", low=0.0, high=self.wealth), Choice("w", n=2)),
+        reward=lambda self, s, a: a.c.log() + torch.tensor([0.0, 1.0], dtype=s.k.dtype)[a.w.long()],
+        transition=lambda self, s, a, e: {"k": 1 + 0.5 * (s.k - a.c) + 0.1 * a.w, "x": 0.5 * s.x},
+    )
+    assert check(choosing) == []
+    u = constant_policies(make_trial(choosing))
+    assert len(u) == 5 * 2
+    assert sorted(u[:, 1].unique().tolist()) == [0, 1]
+    many = variant(choosing.__class__, actions=lambda self: [Choice(f"w{i}", n=2 + i) for i in range(5)])
+    u = constant_policies(make_trial(many))
+    assert len(u) == 50
+    assert all((u[:, i] == u[:, i].round()).all() and u[:, i].max() <= 1 + i and u[:, i].min() == 0 for i in range(5))
+
+
+def test_losses_that_grow_whatever_is_chosen():
+    losing = variant(
+        actions=lambda self: Choice("w", n=3),
+        reward=lambda self, s, a: -s.k - a.w,
+        transition=lambda self, s, a, e: {"k": 1.2 * s.k + a.w, "x": s.x},
+    )
+    (warning,) = check(losing)
+    assert "the value may be -infinity" in warning
+    (warning,) = check(variant(type(losing), reward=lambda self, s, a: s.k + a.w))
+    assert re.search(r"Holding the actions at w = \d, expected discounted rewards", warning)
 
 
 def test_initial_states_outside_the_domain():
