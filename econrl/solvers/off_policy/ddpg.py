@@ -31,7 +31,14 @@ from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.actor import LARGEST_U, actor_near, noisy_actions
 from econrl.solvers.off_policy.ddpg_model import ModelLearner
-from econrl.solvers.off_policy.learner import Critic, Experience, OffPolicy, OffPolicyLearner, annealed
+from econrl.solvers.off_policy.learner import (
+    Critic,
+    Experience,
+    OffPolicy,
+    OffPolicyLearner,
+    annealed,
+    require_one_step,
+)
 from econrl.solvers.off_policy.replay import Transitions
 
 # The target: a number, through which no gradient flows
@@ -149,6 +156,9 @@ class DDPG(OffPolicy):
 
     Rung 0 is the published algorithm; rung 1 replaces samples by expectations, rung 2 the critic's opinion of an action
     by the model's, rung 3 looks further ahead. See the table at the top of this file.
+
+    Source: Lillicrap, Hunt, Pritzel, Heess, Erez, Tassa, Silver and Wierstra (2016), "Continuous control with deep
+    reinforcement learning", ICLR.
     """
 
     name = "ddpg"
@@ -192,12 +202,10 @@ class DDPG(OffPolicy):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("slopes", "start_steps"):
             require(self, name, getattr(self, name) >= 0, "at least 0")
+        if self.rung >= 1:
+            require_one_step(self)
         if self.rung >= 2:
             require(self, "prioritised", self.prioritised == 0, "0 on rungs 2 and 3, which judge no action of the past")
-
-    @property
-    def samples(self) -> bool:
-        return self.rung == 0
 
     @property
     def rates(self) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from econrl.solvers.common.method import require
 from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.ddpg import expected_target, sampled_target, td_error
-from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed
+from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed, require_one_step
 
 
 def highest_value(Q_target: MenuValue, s: Tensor) -> Tensor:
@@ -63,10 +63,8 @@ class DQN(OffPolicy):
         require(self, "lr", self.lr > 0, "positive")
         require(self, "tau", 0 < self.tau <= 1, "in (0, 1]")
         require(self, "epsilon", 0 <= self.epsilon <= 1, "in [0, 1]")
-
-    @property
-    def samples(self) -> bool:
-        return not self.expected
+        if self.expected:
+            require_one_step(self)
 
     def refuse(self, mdp: MDP) -> str | None:
         return refuse_menu(mdp, self.actions)

@@ -81,16 +81,15 @@ class OffPolicy(Trained):
         require(
             self, "capacity", self.capacity >= max(self.batch, self.environments), "at least batch and environments"
         )
-        if self.n_step > 1 and not self.samples:
-            raise MethodError(
-                f"{self.name}: `n_step` = {self.n_step} needs sampled targets, since an expectation over the shocks is "
-                "taken one step ahead; leave it at 1"
-            )
 
-    @property
-    def samples(self) -> bool:
-        """Whether targets are sampled, rather than expected."""
-        raise NotImplementedError
+
+def require_one_step(method: OffPolicy) -> None:
+    """Raise MethodError where several steps are asked for from a method whose targets are expectations."""
+    if method.n_step > 1:
+        raise MethodError(
+            f"{method.name}: `n_step` = {method.n_step} needs sampled targets, since an expectation over the shocks is "
+            "taken one step ahead; leave it at 1"
+        )
 
 
 class Experience:

@@ -28,7 +28,7 @@ from econrl.solvers.common.method import require
 from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.ddpg import critic_loss, expected_target, sampled_target, td_error
-from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed
+from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed, require_one_step
 from econrl.solvers.off_policy.twin_critics import Twins, twins
 
 
@@ -103,10 +103,8 @@ class SAC(OffPolicy):
             require(self, name, getattr(self, name) > 0, "positive")
         require(self, "tau", 0 < self.tau <= 1, "in (0, 1]")
         require(self, "warm_up", self.warm_up >= 0, "at least 0")
-
-    @property
-    def samples(self) -> bool:
-        return not self.expected
+        if self.expected:
+            require_one_step(self)
 
     def learner(self, mdp: MDP, task: Task) -> SACLearner:
         return SACLearner(self, mdp, task)

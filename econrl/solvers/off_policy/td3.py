@@ -23,7 +23,7 @@ from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.actor import actor_near, noisy_actions
 from econrl.solvers.off_policy.ddpg import actor_loss, critic_loss, expected_target, sampled_target, td_error
-from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed
+from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLearner, annealed, require_one_step
 from econrl.solvers.off_policy.twin_critics import Twins, twins
 
 
@@ -70,10 +70,8 @@ class TD3(OffPolicy):
         require(self, "delay", self.delay >= 1, "at least 1")
         for name in ("noise", "smoothing", "smoothing_clip"):
             require(self, name, getattr(self, name) >= 0, "at least 0")
-
-    @property
-    def samples(self) -> bool:
-        return not self.expected
+        if self.expected:
+            require_one_step(self)
 
     def learner(self, mdp: MDP, task: Task) -> TD3Learner:
         return TD3Learner(self, mdp, task)
