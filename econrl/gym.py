@@ -46,6 +46,7 @@ class Transition(NamedTuple):
 
     @property
     def done(self) -> Tensor:
+        """Where a path ends, of itself or cut off."""
         return self.terminated | self.truncated
 
 
@@ -68,7 +69,7 @@ class Batch:
         middle: Sequence[float] | None = None,
         reach: float | None = None,
         device: torch.device | str = "cpu",
-    ):
+    ) -> None:
         model = make_model(find_model(model), {}) if isinstance(model, str) else model
         if not isinstance(model, Model):
             raise SpecError(f"an environment is made of a model, e.g. StochasticGrowth(), got {model!r}")
@@ -94,6 +95,7 @@ class Batch:
         return self.environments.s
 
     def observation(self, s: Tensor) -> np.ndarray:
+        """Observations (n, O) of states s (n, S), as numpy holds them."""
         return self.normalised.observe(s).cpu().numpy().astype(np.float32)
 
     @torch.no_grad()
@@ -123,6 +125,7 @@ class Batch:
         return self.observation(self.s)
 
     def is_finite(self, new: Step) -> Tensor:
+        """Where reward, discount factor and the state reached are finite."""
         return new.r.isfinite() & new.beta.isfinite() & new.s_next.isfinite().all(dim=-1)
 
     def fault(self, new: Step) -> str:
@@ -146,17 +149,19 @@ class Environment(gymnasium.Env):
 
     metadata: dict[str, Any] = {"render_modes": []}
 
-    def __init__(self, model: Model | str, **settings: Any):
+    def __init__(self, model: Model | str, **settings: Any) -> None:
         self.batch = Batch(model, 1, **settings)
         self.model, self.normalised = self.batch.model, self.batch.normalised
         self.observation_space, self.action_space = self.batch.observation_space, self.batch.action_space
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         observation = self.batch.begin(int(self.np_random.integers(2**31)))[0]
         return observation, {"state": self.batch.s[0].cpu().numpy()}
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         new = self.batch.step(np.asarray(action)[None])
         info = {key: values[0] for key, values in shown(new).items()}
         observation = self.batch.observation(new.reached)[0]
@@ -171,7 +176,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
     stands for the whole batch.
     """
 
-    def __init__(self, model: Model | str, num_envs: int = 1, **settings: Any):
+    def __init__(self, model: Model | str, num_envs: int = 1, **settings: Any) -> None:
         self.batch, self.num_envs = Batch(model, num_envs, **settings), num_envs
         self.model, self.normalised = self.batch.model, self.batch.normalised
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
@@ -180,12 +185,14 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:  # type: ignore[override]
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:  # type: ignore[override]
         super().reset(seed=seed)
         observations = self.batch.begin(int(self.np_random.integers(2**31)))
         return observations, masked({"state": self.batch.s.cpu().numpy()}, np.ones(self.num_envs, dtype=bool))
 
-    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         new = self.batch.step(actions)
         done = new.done.cpu().numpy()
         info = masked(shown(new), np.ones(self.num_envs, dtype=bool))

@@ -131,7 +131,7 @@ def functions_of(warm_start: Solution, model: Model, method: Method) -> tuple[St
             f"the warm start solves {type(warm_start.model).__name__}, whose states and actions are not those of "
             f"{type(model).__name__}"
         )
-    return warm_start._policy.on(mdp), warm_start._value.on(mdp)
+    return warm_start.policy_function.on(mdp), warm_start.value_function.on(mdp)
 
 
 def identity(model: Model, method: Method, task: Task) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def labelled(methods: Sequence[str | Method]) -> dict[str, str | Method]:
 @torch.no_grad()
 def pooled_samples(solutions: list[Solution], points: int) -> dict[str, Any]:
     """The box, and equal shares of the solutions' own simulations."""
-    own = [samples(s.mdp, s._policy, points) for s in solutions]
+    own = [samples(s.mdp, s.policy_function, points) for s in solutions]
     if not own:
         return {}
     share = points // len(own)
@@ -231,6 +231,7 @@ def method_of(method: str | Method) -> Method:
 
 
 def device_of(name: str) -> torch.device:
+    """The device of this name; "auto" is CUDA where there is one. Raises MethodError where there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -245,12 +246,14 @@ def device_of(name: str) -> torch.device:
 
 
 def whole(steps: int | None) -> int | None:
+    """The number of steps, if any. Raises MethodError unless it is a whole number of at least 1."""
     if steps is not None and (steps != int(steps) or steps < 1):
         raise MethodError(f"steps must be a whole number of at least 1, got {steps}")
     return None if steps is None else int(steps)
 
 
 def positive(name: str, value: float | None) -> float | None:
+    """The number, if any. Raises MethodError, which calls it `name`, unless it is positive."""
     if value is not None and not value > 0:
         raise MethodError(f"{name} must be positive, got {value}")
     return value

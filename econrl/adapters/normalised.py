@@ -26,9 +26,9 @@ class Normalised(nn.Module):
     phi(s) is what econrl's own networks see (`Features`): the domain as [-1, 1], Markov chains one-hot, positive states
     with a wide domain in logarithms too. A state outside the domain lies outside [-1, 1]; nothing is clipped.
 
-    u is the unbounded form of an action (`feasible_set.py`): the log-odds of its share between its bounds, log shares of a
-    budget over the unspent rest, units of `scale` where a bound is infinite. So every x, inside the box or not, gives
-    an action that is feasible at its state, and strictly inside its bounds, where utilities are finite. x = 0 is
+    u is the unbounded form of an action (`feasible_set.py`): the log-odds of its share between its bounds, log shares
+    of a budget over the unspent rest, units of `scale` where a bound is infinite. So every x, inside the box or not,
+    gives an action that is feasible at its state, and strictly inside its bounds, where utilities are finite. x = 0 is
     `middle`, by default that of the best constant shares; at x = 1 the odds are e^reach times as high. Of a choice,
     each option has an equal part of [-1, 1].
 

@@ -69,7 +69,7 @@ class GridFunction(StateFunction):
 
     coefficients: Tensor
 
-    def __init__(self, mdp: MDP, outputs: int, grid: str = "tensor", **description: Any):
+    def __init__(self, mdp: MDP, outputs: int, grid: str = "tensor", **description: Any) -> None:
         super().__init__(mdp)
         self.description = {"grid": grid, **description}
         self.grid = GRIDS[grid](**description, device=mdp.device, dtype=mdp.dtype)
@@ -108,7 +108,7 @@ class GridFunction(StateFunction):
 class GridValue(GridFunction):
     """A value function on a grid: s (..., S) to V (...), the value of the best option."""
 
-    def __init__(self, mdp: MDP, **description: Any):
+    def __init__(self, mdp: MDP, **description: Any) -> None:
         super().__init__(mdp, 1, **description)
 
     def forward(self, s: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class NearFunction(GridFunction):
     """A function that stays what it is a quarter of the grid's width beyond it: extrapolated on and on, a policy would
     run into a bound."""
 
-    def __init__(self, mdp: MDP, outputs: int, **description: Any):
+    def __init__(self, mdp: MDP, outputs: int, **description: Any) -> None:
         super().__init__(mdp, outputs, **description)
         low, high = mdp.tensor(self.grid.low), mdp.tensor(self.grid.high)
         self.edges = low - REACH * (high - low), high + REACH * (high - low)
@@ -141,7 +141,7 @@ class GridPolicy(NearFunction):
     Where there are choices, the value of each option is interpolated as well, and decides.
     """
 
-    def __init__(self, mdp: MDP, **description: Any):
+    def __init__(self, mdp: MDP, **description: Any) -> None:
         super().__init__(mdp, len(mdp.free) + (1 if mdp.choices else 0), **description)
 
     def forward(self, s: Tensor) -> Tensor:
@@ -152,9 +152,12 @@ class GridPolicy(NearFunction):
 
 
 class CutOffPolicy(NearFunction):
-    """A policy on a grid: interpolated z, in the forms of `forms.py`, to actions (..., A) that may sit on a bound."""
+    """A policy on a grid: interpolated z, in the forms of `bounded_forms.py`, to actions (..., A) that may sit on a
+    bound."""
 
-    def __init__(self, mdp: MDP, forms: Sequence[str], steepness: Sequence[float] | None = None, **description: Any):
+    def __init__(
+        self, mdp: MDP, forms: Sequence[str], steepness: Sequence[float] | None = None, **description: Any
+    ) -> None:
         super().__init__(mdp, mdp.A, **description)
         self.forms = Forms(mdp, forms, steepness)
 
@@ -162,6 +165,7 @@ class CutOffPolicy(NearFunction):
         return {**self.forms.describe(), **self.description}
 
     def z(self, s: Tensor) -> Tensor:
+        """The interpolated z (..., A) at states s (..., S)."""
         return self.interpolate(s).movedim(0, -1)
 
     def forward(self, s: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class MLP(nn.Sequential):
     eat what lies inside it, and the error feeds on itself.
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.SiLU):
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.SiLU) -> None:
         layers: list[nn.Module] = []
         for a, b in itertools.pairwise([inputs, *hidden]):
             layers += [nn.Linear(a, b), activation()]
@@ -55,7 +55,7 @@ class Features(nn.Module):
     smallest: Tensor
     log_middle: Tensor
 
-    def __init__(self, mdp: MDP):
+    def __init__(self, mdp: MDP) -> None:
         super().__init__()
         self.finite, self.logs = mdp.finite, mdp.logarithmic
         self.plain = [c for c in range(mdp.S) if c not in [column for column, _ in mdp.finite]]
@@ -119,7 +119,7 @@ def network(
 class Actor(StateFunction):
     """pi(s): a network for u, put into the feasible set by the shares of `feasible_set.py`."""
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int]):
+    def __init__(self, mdp: MDP, hidden: Sequence[int]) -> None:
         super().__init__(mdp)
         self.hidden = list(hidden)
         self.features = Features(mdp)
@@ -132,13 +132,14 @@ class Actor(StateFunction):
         return self.mdp.act(s, self.raw(s))
 
     def raw(self, s: Tensor) -> Tensor:
+        """The network's u (..., A) at states s (..., S)."""
         return self.body(self.features(s))
 
 
 class ValueNetwork(StateFunction):
     """V(s), as a network in the given units."""
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any]):
+    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any]) -> None:
         super().__init__(mdp)
         self.hidden, self.units = list(hidden), Units(**units)
         self.features = Features(mdp)
@@ -154,7 +155,7 @@ class ValueNetwork(StateFunction):
 class ActionValueNetwork(StateFunction):
     """Q(s, u) of an action given as its unbounded u; called with the state alone, V(s) = Q(s, pi(s)) of its actor."""
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any], actor_hidden: Sequence[int]):
+    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any], actor_hidden: Sequence[int]) -> None:
         super().__init__(mdp)
         self.hidden, self.units = list(hidden), Units(**units)
         self.features = Features(mdp)
@@ -169,6 +170,7 @@ class ActionValueNetwork(StateFunction):
         return self.body(torch.cat([self.features(s), u], dim=-1)).squeeze(-1)
 
     def of(self, s: Tensor, u: Tensor) -> Tensor:
+        """Q(s, u), (...), of actions in their unbounded form u (..., A)."""
         return self.units.value(self.raw(s, u))
 
     def forward(self, s: Tensor) -> Tensor:
@@ -182,7 +184,7 @@ class Ensemble(nn.Module):
     their arithmetic.
     """
 
-    def __init__(self, networks: Sequence[nn.Module]):
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.n, self.form = len(networks), (networks[0],)  # in a tuple, so that its weights are not held twice
         self.names = [name for name, _ in networks[0].named_parameters()]

@@ -29,7 +29,7 @@ def check_class(model: Any) -> None:
         raise SpecError(f"{name} is no model: derive it from econrl.Model, class {name}(Model)")
     model.parameters()  # raises where the class is no dataclass
     by_keyword = all(f.kw_only for f in dataclasses.fields(model) if f.init)  # type: ignore[arg-type]
-    if not kind.__dataclass_params__.frozen or not by_keyword:  # type: ignore[attr-defined]
+    if not kind.__dataclass_params__.frozen or not by_keyword:
         raise SpecError(f"{name} must be decorated with @dataclass(frozen=True, kw_only=True)")
     for function in ("states", "actions", "reward", "transition"):
         if getattr(kind, function) is getattr(Model, function):

@@ -39,7 +39,7 @@ class Flat:
     """A function of flat tensors, f(s, x, e) -> (..., len(columns)), where x (B, .) are actions, or shares of them."""
 
     title: str
-    users: list[Callable]
+    users: list[Callable[..., Any]]
     """The user's functions behind it, to find the line of an error."""
     f: Callable[[Tensor, Tensor, Tensor], Tensor]
     columns: list[str]
@@ -134,6 +134,7 @@ def check_dictionary(
 
 
 def what_it_returns(result: Any) -> str:
+    """What a function gave in the place of what it must give, in words."""
     return "returns nothing (is a `return` missing?)" if result is None else f"returns a {type(result).__name__}"
 
 
@@ -195,7 +196,7 @@ def flat_functions(trial: Trial) -> list[Flat]:
     def exact_value(s: Tensor, a: Tensor, e: Tensor) -> Tensor:
         return model.exact_value(mdp.state(s)).unsqueeze(-1)  # type: ignore[union-attr]
 
-    def flat(function: str, f: Callable, columns: list[str], **options: bool) -> Flat:
+    def flat(function: str, f: Callable[..., Any], columns: list[str], **options: bool) -> Flat:
         return Flat(f"{name}.{function}", [getattr(model, function)], f, columns, trial.a, **options)
 
     functions = [
@@ -223,6 +224,7 @@ def flat_functions(trial: Trial) -> list[Flat]:
 
 
 def check_finite(trial: Trial, function: Flat) -> None:
+    """Values are finite inside the domain and between the bounds."""
     values = function.at((trial.s, function.x, trial.e))
     wrong = (~values.isfinite()).nonzero()
     if function.finite and len(wrong):
@@ -234,6 +236,7 @@ def check_finite(trial: Trial, function: Flat) -> None:
 
 
 def check_repeatable(trial: Trial, function: Flat) -> None:
+    """The same arguments give the same values."""
     first, second = (function.at((trial.s, function.x, trial.e)) for _ in range(2))
     if not alike(first, second).all():
         raise SpecError(
@@ -269,6 +272,7 @@ def check_broadcasting(trial: Trial, function: Flat) -> None:
 
 
 def check_vmap(trial: Trial, function: Flat) -> None:
+    """The function may be mapped over single states, as solvers do."""
     if function.solved:
         how = "under torch.func.vmap"
         points = (trial.s, function.x, trial.e)

@@ -40,6 +40,7 @@ def check_gradients(trial: Trial) -> None:
 
 
 def check_derivatives(trial: Trial, function: Flat) -> None:
+    """Derivatives are finite, those of the values, and the same forwards and backwards."""
     by_s, by_x = reverse(trial, function)
     values = function.at((trial.s, function.x, trial.e))
     for d in directions(trial, function):
@@ -84,6 +85,7 @@ def reverse(trial: Trial, function: Flat) -> tuple[Tensor, Tensor]:
 
 
 def check_finite_derivative(trial: Trial, function: Flat, d: Direction, along: Tensor) -> None:
+    """The derivative is finite where the value is."""
     wrong = (~along.isfinite()).nonzero()
     if len(wrong):
         column, i = int(wrong[0, 0]), int(wrong[0, 1])

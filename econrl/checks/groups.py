@@ -75,6 +75,7 @@ def check_groups(trial: Trial) -> None:
 
 
 def check_values(trial: Trial, swapped: Trial, group: Group, swap: Swap) -> None:
+    """With members swapped, every function gives the swapped values."""
     states, actions = (order(width, own, swap) for width, own in widths(trial.mdp, group)[:2])
     columns = {"transition": states, "exact_policy": actions, "actions (their bounds)": actions}
     for before, after in zip(flat_functions(trial), flat_functions(swapped), strict=True):
@@ -109,6 +110,7 @@ def check_moments(trial: Trial, swapped: Trial, group: Group, swap: Swap) -> Non
 
 
 def moment_of(shock: Shock, moment: str) -> Tensor:
+    """A moment of a shock as a tensor; zero where the kind has none of this name."""
     value = getattr(shock, moment, None)
     return torch.as_tensor(0.0 if value is None else value, dtype=torch.float64)
 
@@ -130,6 +132,7 @@ def swap_members(trial: Trial, group: Group, swap: Swap) -> Trial:
 
 
 def widths(mdp: MDP, group: Group) -> list[tuple[int, Tensor]]:
+    """The widths of flat states, actions and shocks, each with the group's columns (N, n)."""
     return [(mdp.S, group.states), (mdp.A, group.actions), (mdp.E, group.shocks)]
 
 

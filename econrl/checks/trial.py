@@ -35,10 +35,12 @@ class Trial:
 
     @property
     def name(self) -> str:
+        """The name of the model's class."""
         return type(self.mdp.model).__name__
 
     @property
     def batch(self) -> tuple[int, ...]:
+        """The shape of the batch of points."""
         return tuple(self.s.shape[:-1])
 
     def at(self, i: int) -> str:
@@ -49,7 +51,7 @@ class Trial:
 # Calling what a user wrote
 
 
-def attempt(title: str, users: Sequence[Callable], run: Callable[[], T]) -> T:
+def attempt(title: str, users: Sequence[Callable[..., Any]], run: Callable[[], T]) -> T:
     """run(); whatever it raises becomes a SpecError with the line of the user's function that it came from."""
     try:
         return run()
@@ -68,7 +70,7 @@ HINTS = {
 }
 
 
-def line_in(users: Sequence[Callable], error: Exception) -> str:
+def line_in(users: Sequence[Callable[..., Any]], error: Exception) -> str:
     """The innermost line of the files that the user's functions stand in; else the line of their definition."""
     codes = [inspect.unwrap(f).__code__ for f in users if hasattr(inspect.unwrap(f), "__code__")]
     files = {code.co_filename for code in codes}
@@ -77,7 +79,7 @@ def line_in(users: Sequence[Callable], error: Exception) -> str:
     return f" ({where})" if where else ""
 
 
-def call(title: str, function: Callable, *views: View) -> Any:
+def call(title: str, function: Callable[..., Any], *views: View) -> Any:
     """function(*views), which must leave its arguments as they were."""
     before = [(view, name, value.clone()) for view in views for name, value in named(view).items()]
     result = attempt(title, [function], lambda: function(*views))

@@ -127,6 +127,7 @@ def check_initial(trial: Trial, n: int = 7) -> list[str]:
 
 
 def check_known(title: str, given: Any, names: list[str]) -> None:
+    """A dict by name, of declared names alone."""
     if not isinstance(given, dict):
         raise SpecError(f"{title} returns a {type(given).__name__}; it must return a dict by name")
     for name in given:
@@ -162,7 +163,7 @@ def check_finite_value(trial: Trial) -> list[str]:
         return []
     u = constant_policies(trial)
     title = f"{trial.name}, simulated from its initial states"
-    users: list[Callable] = [mdp.model.reward, mdp.model.transition]
+    users: list[Callable[..., Any]] = [mdp.model.reward, mdp.model.transition]
     flows = attempt(title, users, lambda: discounted_rewards(trial, u))
     third = PERIODS // 3
     middle, late = (flows[k * third : (k + 1) * third].abs().mean(dim=0) for k in (1, 2))
@@ -215,6 +216,7 @@ def discounted_rewards(trial: Trial, u: Tensor) -> Tensor:
 
 
 def shares_in_words(trial: Trial, u: Tensor) -> str:
+    """The shares of the actions at u, in words."""
     mdp, y = trial.mdp, trial.mdp.squash(u)
     columns = [column for column, _ in mdp.choices]
     options, shares = (

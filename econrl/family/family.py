@@ -96,6 +96,7 @@ class Family(Model):
 
     @property
     def horizon(self) -> int | None:  # type: ignore[override]
+        """The members' horizon."""
         return self.one.horizon
 
     def states(self) -> list[StateKind]:
@@ -124,6 +125,7 @@ class Family(Model):
         return dataclasses.replace(versions[0], **bounds) if bounds else versions[0]
 
     def bound(self, i: int, side: str, bounds: Sequence[Any]) -> Any:
+        """The bound `side` of the i-th action: a number where all versions agree, else that of the state's member."""
         first = bounds[0]
         if not callable(first) and all(bound == first for bound in bounds):
             return first
@@ -201,6 +203,7 @@ class Family(Model):
 
 
 def is_real(value: Any) -> bool:
+    """Whether it is a real number; True and False are none."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

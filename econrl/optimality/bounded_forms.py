@@ -36,15 +36,17 @@ class Forms:
     (`multipliers.py`): so much for each unit.
     """
 
-    def __init__(self, mdp: MDP, forms: Sequence[str], steepness: Sequence[float] | None = None):
+    def __init__(self, mdp: MDP, forms: Sequence[str], steepness: Sequence[float] | None = None) -> None:
         self.mdp, self.forms = mdp, list(forms)
         self.steepness = None if steepness is None else list(steepness)
 
     def describe(self) -> dict[str, Any]:
+        """What rebuilds the forms: they, and the steepness of each action."""
         return {"forms": self.forms, "steepness": self.steepness}
 
     @property
     def prices(self) -> bool:
+        """Whether z tells multipliers."""
         return self.steepness is not None
 
     def _parts(self) -> list[tuple[ShareSet, slice, str]]:
@@ -129,6 +131,7 @@ def two_bounds(shares: ShareSet) -> bool:
 
 
 def logarithmic(shares: ShareSet, form: str) -> bool:
+    """Whether z is the logarithm of the share, or of the rest: where one of two bounds binds."""
     return form in (LOW, HIGH) and two_bounds(shares)
 
 

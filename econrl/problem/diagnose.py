@@ -22,10 +22,12 @@ def describe(mdp: MDP, s: Tensor, a: Tensor | None = None) -> str:
 
 
 def named(view: View) -> dict[str, Tensor]:
+    """The variables of a view, by name."""
     return {name: value for name, value in vars(view).items() if not name.startswith("_")}
 
 
 def show(value: Tensor) -> str:
+    """A number, or the first five of a vector, in words."""
     if value.ndim == 0:
         return f"{float(value):.5g}"
     return "[" + ", ".join(show(v) for v in value[:5]) + (", ...]" if len(value) > 5 else "]")
@@ -66,7 +68,7 @@ def first_fault(mdp: MDP, s: Tensor, a: Tensor) -> str | None:
 class Broken:
     """Remembers the first batch of `batch` states with a target that is not finite, without making the device wait."""
 
-    def __init__(self, mdp: MDP, batch: int):
+    def __init__(self, mdp: MDP, batch: int) -> None:
         self.seen = torch.zeros((), dtype=torch.bool, device=mdp.device)
         self.s, self.u = mdp.low.new_zeros(batch, mdp.S), mdp.low.new_zeros(batch, mdp.A)
 

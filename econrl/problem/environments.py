@@ -45,7 +45,7 @@ class Environments:
         episode: int,
         generator: torch.Generator,
         initial: Callable[[int, torch.Generator], Tensor] | None = None,
-    ):
+    ) -> None:
         self.mdp, self.n, self.episode, self.generator = mdp, n, episode, generator
         self.initial = initial or mdp.sample_box
         self.begin()

@@ -20,7 +20,7 @@ class Expectation:
 
     def __init__(
         self, shocks: Sequence[Shock], matrices: Sequence[Tensor], layout: Layout, quadrature: Quadrature, like: Tensor
-    ):
+    ) -> None:
         self.shocks, self.like = shocks, like
         next_chains = layout.shock_slots[len(shocks) :]
         self.chains = list(zip(layout.chain_columns, next_chains, matrices, strict=True))

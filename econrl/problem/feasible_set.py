@@ -28,7 +28,7 @@ class FeasibleSet:
         slots: Sequence[Slot],
         state: Callable[[Tensor], View],
         made: dict[str, float],
-    ):
+    ) -> None:
         self.state, self.made = state, made
         self.laid = list(zip(kinds, slots, strict=True))
         self.sets = [(kind.shares, slot.start, slot.stop) for kind, slot in self.laid]

@@ -26,6 +26,7 @@ def columns_of(layout: list[Slot]) -> list[str]:
 
 
 def state_columns(mdp: MDP) -> list[str]:
+    """The columns of states in tables, where a chain has its values' width."""
     return columns_of(mdp.layout.shown_slots)
 
 

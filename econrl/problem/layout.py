@@ -18,7 +18,7 @@ from econrl.spec.variables import ActionKind, Map, State, StateKind
 class View:
     """Variables by name over one flat tensor: `s.k` has the batch's shape, plus (n,) for a vector variable."""
 
-    def __init__(self, kind: str, values: dict[str, Tensor]):
+    def __init__(self, kind: str, values: dict[str, Tensor]) -> None:
         self._kind = kind
         for name, value in values.items():
             setattr(self, name, value)
@@ -41,6 +41,7 @@ class Slot:
 
     @property
     def stop(self) -> int:
+        """The first column after it."""
         return self.start + (self.size or 1)
 
     @property
@@ -49,9 +50,11 @@ class Slot:
 
     @property
     def columns(self) -> list[str]:
+        """The names of its columns in tables: k, or k[0], k[1], ..."""
         return [self.name] if self.size is None else [f"{self.name}[{i}]" for i in range(self.size)]
 
     def read(self, flat: Tensor) -> Tensor:
+        """The variable's values in a flat tensor (..., width): (...) for a scalar, (..., n) for a vector."""
         return flat[..., self.start] if self.size is None else flat[..., self.start : self.stop]
 
 
@@ -106,14 +109,17 @@ class Layout:
 
     @property
     def S(self) -> int:
+        """Columns of flat states."""
         return width(self.state_slots)
 
     @property
     def A(self) -> int:
+        """Columns of flat actions."""
         return width(self.action_slots)
 
     @property
     def E(self) -> int:
+        """Columns of flat shocks."""
         return width(self.shock_slots)
 
     @cached_property
@@ -123,6 +129,7 @@ class Layout:
 
     @cached_property
     def continuous(self) -> list[int]:
+        """The columns of continuous states."""
         return [c for c in range(self.S) if c not in self.whole]
 
     @cached_property
@@ -139,6 +146,7 @@ class Layout:
 
 
 def actions_laid(actions: Sequence[ActionKind]) -> dict[str, Any]:
+    """Where the actions lie, and which columns are choices, each with its number of options."""
     laid = slots(actions)
     counted = [(slot.start, v.shares.options) for v, slot in zip(actions, laid, strict=True)]
     return {"action_slots": laid, "choices": [(column, n) for column, n in counted if n is not None]}
@@ -163,7 +171,7 @@ class Reader:
     """From flat states s (..., S) to the view that the spec reads; `maps` are those of the states that it reads as
     anything but what is held, by name."""
 
-    def __init__(self, state_slots: Sequence[Slot], maps: dict[str, Map]):
+    def __init__(self, state_slots: Sequence[Slot], maps: dict[str, Map]) -> None:
         self.state_slots, self.maps = state_slots, list(maps.items())
 
     def __call__(self, s: Tensor) -> View:
@@ -187,4 +195,5 @@ def adjacent(columns: list[int]) -> slice | list[int]:
 
 
 def width(layout: list[Slot]) -> int:
+    """The columns of a flat tensor with this layout."""
     return layout[-1].stop if layout else 0

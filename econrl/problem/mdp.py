@@ -46,7 +46,7 @@ class MDP:
         *,
         like: MDP | None = None,
         made: dict[str, float] | None = None,
-    ):
+    ) -> None:
         self.declared, self.made = model, made or {}
         self.device, self.dtype, self.quadrature = torch.device(device), dtype, quadrature or Quadrature()
         at_home = like is not None and like.declared is model and (like.device, like.dtype) == (self.device, dtype)
@@ -125,6 +125,7 @@ class MDP:
     # Columns
 
     def tensor(self, values: Any) -> Tensor:
+        """Numbers as a tensor of this precision, on this device."""
         return torch.tensor(values, dtype=self.dtype, device=self.device)
 
     @property
@@ -134,6 +135,7 @@ class MDP:
 
     @cached_property
     def groups(self) -> list[Group]:
+        """The groups of exchangeable members."""
         layouts = (self.state_slots, self.action_slots, self.shock_slots)
         return groups_of(*layouts, self.model.group_features(), self.low)
 
@@ -150,12 +152,15 @@ class MDP:
     # Views
 
     def state(self, s: Tensor) -> View:
+        """The view of flat states s (..., S), chains by their values."""
         return self._read(s)
 
     def actions(self, a: Tensor) -> View:
+        """The view of flat actions a (..., A), those that are given included."""
         return self.feasible_set.view(a)
 
     def shocks(self, e: Tensor) -> View:
+        """The view of flat shocks e (..., E)."""
         return View("shock", {slot.name: slot.read(e) for slot in self.shock_slots[: len(self.shock_variables)]})
 
     def hold(self, name: str, value: Tensor) -> Tensor:
@@ -219,6 +224,7 @@ class MDP:
         return u
 
     def action_slot(self, column: int) -> Slot:
+        """The action to which a column belongs."""
         return next(slot for slot in self.action_slots if slot.start <= column < slot.stop)
 
     def join(self, option: Tensor, free: Tensor) -> Tensor:
@@ -250,9 +256,11 @@ class MDP:
         return torch.as_tensor(factor, dtype=s.dtype, device=s.device)
 
     def period(self, s: Tensor) -> Tensor:
+        """The period (...) of the states of a life cycle, their last column."""
         return s[..., -1]
 
     def terminal(self, s: Tensor) -> Tensor:
+        """The value (...) of states after the last period."""
         return self.model.terminal(self.state(s))
 
     def exact_policy(self, s: Tensor) -> Tensor | None:
@@ -263,6 +271,7 @@ class MDP:
         return flatten(self.action_slots, named).expand(*s.shape[:-1], self.A)
 
     def exact_value(self, s: Tensor) -> Tensor | None:
+        """The value function in closed form, (...); None where there is none."""
         return self.model.exact_value(self.state(s))
 
     # Shocks

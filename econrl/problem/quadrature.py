@@ -82,11 +82,13 @@ def reorder(nodes: Tensor, found: Sequence[Shock], wanted: Sequence[Shock]) -> T
 
 
 def monomial(dimensions: int) -> Rule:
+    """2n equally likely nodes at +-sqrt(n) on each axis: exact for polynomials of degree 3 of a standard normal."""
     axes = math.sqrt(dimensions) * torch.eye(dimensions, dtype=torch.float64)
     return torch.cat([axes, -axes]), torch.full((2 * dimensions,), 0.5 / dimensions, dtype=torch.float64)
 
 
 def sobol(dimensions: int, points: int) -> Rule:
+    """Equally likely quasi-random nodes of a standard normal, from a scrambled Sobol sequence."""
     u = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=0).draw(points, dtype=torch.float64)
     z = torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12))
     return z, torch.full((points,), 1 / points, dtype=torch.float64)

@@ -25,11 +25,11 @@ class StateFunction(nn.Module):
     of precision or device need. Raises TypeError where another class has the name, which is its kind in saved folders.
     """
 
-    def __init__(self, mdp: MDP):
+    def __init__(self, mdp: MDP) -> None:
         super().__init__()
         self.mdp = mdp
 
-    def __init_subclass__(cls, **kwargs: Any):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         known = KINDS.get(cls.__name__, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -40,6 +40,7 @@ class StateFunction(nn.Module):
         KINDS[cls.__name__] = cls
 
     def describe(self) -> dict[str, Any]:
+        """What rebuilds it, beside its tensors: the keyword arguments of its class, as JSON holds them."""
         raise NotImplementedError
 
     def forward(self, s: Tensor) -> Tensor:
@@ -52,6 +53,7 @@ class StateFunction(nn.Module):
         return False
 
     def gains(self, s: Tensor) -> Tensor:
+        """What more of each action would bring beyond a bound that binds, unit-free, (..., A); zero elsewhere."""
         raise NotImplementedError
 
     def on(self, mdp: MDP) -> Self:

@@ -77,7 +77,7 @@ class Stages:
     not run again.
     """
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task) -> None:
         self.task, self.error, self.by = task, float("inf"), ""
         self.best: Result | None = None
         self.log: list[dict[str, Any]] = []
@@ -188,7 +188,7 @@ class Stages:
 class StageCheckpoint:
     """The checkpoint of the whole run, as a stage sees it: it reads and writes the state of that stage alone."""
 
-    def __init__(self, whole: Keeps):
+    def __init__(self, whole: Keeps) -> None:
         self.whole = whole
         kept = whole.state or {"ended": [], "seconds": 0.0, "limit": None, "stage": None}
         self.ended: list[dict[str, Any]] = kept["ended"]
@@ -217,5 +217,6 @@ class StageCheckpoint:
         self.write(None)
 
     def write(self, state: Any) -> None:
+        """Write the state of the stage under way, with what ended before it."""
         self.state = state
         self.whole.write({"ended": self.ended, "seconds": self.seconds, "limit": self.limit, "stage": state})

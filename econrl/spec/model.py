@@ -43,9 +43,11 @@ class Model:
     # What a model must define.
 
     def states(self) -> States:
+        """The states, one or a sequence of them."""
         raise NotImplementedError
 
     def actions(self) -> Actions:
+        """The actions, one or a sequence of them; a bound may read those declared earlier."""
         raise NotImplementedError
 
     def reward(self, s: Any, a: Any) -> Tensor:
@@ -59,6 +61,7 @@ class Model:
     # What a model may define.
 
     def shocks(self) -> Shocks:
+        """The shocks, one or a sequence of them; none unless given."""
         return ()
 
     def discount(self, s: Any, a: Any, e: Any) -> float | Tensor:

@@ -163,6 +163,7 @@ class Options(ShareSet):
 
     @property
     def options(self) -> int:  # type: ignore[override]
+        """How many there are."""
         return self.n
 
     def slope(self, y: Tensor) -> Tensor:
@@ -184,6 +185,7 @@ def shares_between(below: bool, above: bool) -> ShareSet:
 
 
 def with_rest(u: Tensor) -> Tensor:
+    """u (..., n) with a zero for what is left, (..., n + 1)."""
     return torch.cat([u, torch.zeros_like(u[..., :1])], dim=-1)
 
 

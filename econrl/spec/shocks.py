@@ -54,18 +54,22 @@ class Shock(Variable):
 
     @property
     def width(self) -> int:
+        """Its columns in flat tensors."""
         return self.size or 1
 
     def from_normal(self, z: Tensor) -> Tensor:
+        """The shock (..., width) as a function of standard normals z (..., width)."""
         raise NotImplementedError
 
     def nodes(self, n: int) -> Rule:
+        """Nodes (J, width) and weights (J,) of its own rule with n points a dimension."""
         x, w = gauss_hermite(n)
         rule = torch.as_tensor(x).unsqueeze(-1), torch.as_tensor(w)
         z, weights = product([rule] * self.width)
         return self.from_normal(z), weights
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draws (*shape, width), in double precision on the generator's device."""
         z = torch.randn(*shape, self.width, generator=generator, dtype=torch.float64, device=generator.device)
         return self.from_normal(z)
 
@@ -173,6 +177,7 @@ class Discrete(Shock):
 
     @property
     def support(self) -> Tensor:
+        """All its values (J, width)."""
         values = torch.as_tensor(self.values, dtype=torch.float64).cpu()
         return values if values.ndim == 2 else values.unsqueeze(-1)
 

@@ -22,10 +22,12 @@ def is_number(value: Any) -> bool:
 
 
 def is_finite_number(value: Any) -> bool:
+    """Whether it is a number, and a finite one."""
     return is_number(value) and math.isfinite(value)
 
 
 def is_count(value: Any) -> bool:
+    """Whether it is a whole number; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -37,6 +39,7 @@ def check_size(size: Any, title: str, scalar: bool) -> None:
 
 
 def check_domain(low: Any, high: Any, title: str) -> None:
+    """The domain is finite, and not empty."""
     if not is_finite_number(low) or not is_finite_number(high):
         raise SpecError(f"{title} has the domain {low!r} to {high!r}; low and high must be finite numbers")
     if not low < high:
@@ -50,6 +53,7 @@ def check_several(n: Any, title: str) -> None:
 
 
 def check_bound(bound: Any, title: str) -> None:
+    """A bound is a number or a function."""
     if not callable(bound) and (not is_number(bound) or bound != bound):
         raise SpecError(f"{title} is {bound!r}; it must be a number, a function f(s), or a function f(s, a)")
 
@@ -61,6 +65,7 @@ def check_values(values: Tensor, title: str) -> None:
 
 
 def check_probabilities(p: Tensor, title: str) -> None:
+    """Probabilities are not negative, and sum to one."""
     if not (p >= 0).all():
         raise SpecError(f"{title} has a probability of {float(p.min()):.4g}; none may be negative")
     if not abs(float(p.sum()) - 1) <= SUMS_TO_ONE:

@@ -31,6 +31,7 @@ class Variable:
 
     @property
     def label(self) -> str:
+        """Its name, with its size where it is a vector: k, w[5]."""
         return self.name if self.size is None else f"{self.name}[{self.size}]"
 
     def text(self) -> str:

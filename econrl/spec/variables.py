@@ -142,18 +142,21 @@ class MarkovChain(StateKind):
     P: Any
 
     by_itself: ClassVar[bool] = True
-    held: ClassVar[int | None] = None  # type: ignore[misc]  # one index, whatever its values
+    held: ClassVar[int | None] = None  # one index, whatever its values
 
     @property
     def table(self) -> Tensor:
+        """The values (n,) or (n, k)."""
         return torch.as_tensor(self.values, dtype=torch.float64)
 
     @property
     def size(self) -> int | None:  # type: ignore[override]
+        """What the spec reads: None for a scalar, k for a vector."""
         return self.table.shape[1] if self.table.ndim == 2 else None
 
     @property
     def matrix(self) -> Tensor:
+        """The transition matrix (n, n)."""
         return torch.as_tensor(self.P, dtype=torch.float64)
 
     @property
@@ -318,8 +321,8 @@ class Budget(ActionKind):
     group: str | None = None
 
     bounds: ClassVar[tuple[str, ...]] = ("total",)
-    may_be_scalar: ClassVar[bool] = False  # type: ignore[misc]
-    shares: ClassVar[ShareSet] = SIMPLEX  # type: ignore[misc]
+    may_be_scalar: ClassVar[bool] = False
+    shares: ClassVar[ShareSet] = SIMPLEX
 
     def interval(self, s: Any, a: Any, like: Tensor) -> tuple[Tensor, Tensor]:
         total = self.at(self.total, s, a, like)
@@ -367,7 +370,8 @@ def is_bound(bound: Bound) -> bool:
 
 
 @functools.lru_cache
-def takes_state_only(bound: Callable) -> bool:
+def takes_state_only(bound: Callable[..., Any]) -> bool:
+    """Whether a bound is f(s); else it is f(s, a). Raises SpecError where it takes other arguments."""
     parameters = inspect.signature(bound).parameters.values()
     arguments = sum(p.default is inspect.Parameter.empty for p in parameters)
     if arguments not in (1, 2):

@@ -24,7 +24,7 @@ class Checkpoint:
     run     what identifies the run: model, method, settings, seed, budget, device
     """
 
-    def __init__(self, path: str | Path, run: dict[str, Any]):
+    def __init__(self, path: str | Path, run: dict[str, Any]) -> None:
         self.path, self.run = Path(path), {"format": FORMAT, **run}
         if not os.access(self.path.resolve().parent, os.W_OK):
             raise SaveError(f"cannot write the checkpoint '{path}': its folder does not exist or cannot be written to")
@@ -67,6 +67,7 @@ def read(path: Path) -> tuple[dict[str, Any], Any]:
 
 
 def short(value: Any) -> str:
+    """A value as JSON, cut to sixty characters."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -99,4 +100,5 @@ def function_state(function: StateFunction) -> dict[str, Any]:
 
 
 def function_from(mdp: MDP, state: dict[str, Any]) -> StateFunction:
+    """The function that `function_state` described."""
     return restore(state["kind"], mdp, state["description"], state["state"])

@@ -45,7 +45,7 @@ def drive(method: Begins, mdp: MDP, task: Task) -> Result:
 class Drive:
     """One run under way."""
 
-    def __init__(self, method: Begins, mdp: MDP, task: Task):
+    def __init__(self, method: Begins, mdp: MDP, task: Task) -> None:
         self.task, self.tracker = task, Tracker(task, method.held_out(task))
         torch.default_generator.manual_seed(task.seed)  # of networks' first weights, drawn on the CPU
         self.run = method.begin(mdp, task, self.tracker.held_out)
@@ -121,6 +121,7 @@ class Drive:
 
     @property
     def converged(self) -> bool:
+        """Whether the run has converged by its own measure, or the error has reached the tolerance."""
         return self.run.converged or self.tracker.converged
 
     def measure(self) -> None:

@@ -12,7 +12,7 @@ from torch.optim.adam import adam
 class Adam:
     """Kingma and Ba (2015), for the parameters of one network: torch's, without what a small network waits for."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module) -> None:
         self.parameters: list[Tensor] = list(network.parameters())
         self.means, self.squares = ([torch.zeros_like(p) for p in self.parameters] for _ in range(2))
         self.steps = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
@@ -42,6 +42,7 @@ class Adam:
         self.step(torch.autograd.grad(loss, self.parameters), lr)
 
     def state(self) -> list[list[Tensor]]:
+        """Moments and step counts, which `restore` takes."""
         return [self.means, self.squares, self.steps]
 
     def restore(self, state: list[list[Tensor]]) -> None:

@@ -20,7 +20,7 @@ class Run:
     overrules_measure: ClassVar[bool] = False
     """Whether the last answer of a run that converged is returned, though one before it had a lower measured error."""
 
-    def __init__(self, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         self.mdp, self.task, self.held_out = mdp, task, held_out
         self.converged = False
         self.message = ""
@@ -102,7 +102,7 @@ class LifeCycleRun(Run):
 
     overrules_measure = True
 
-    def __init__(self, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
         assert mdp.horizon is not None
         self.horizon: int = mdp.horizon

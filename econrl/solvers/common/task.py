@@ -43,6 +43,7 @@ class Task:
     started: float = field(default_factory=time.perf_counter)
 
     def elapsed(self) -> float:
+        """Seconds since the call began, those before a checkpoint included."""
         return time.perf_counter() - self.started
 
     def resume_clock(self, seconds: float) -> None:
@@ -50,9 +51,11 @@ class Task:
         self.started = min(self.started, time.perf_counter() - seconds)
 
     def remaining(self) -> float:
+        """Seconds until the time limit; infinite without one."""
         return float("inf") if self.time_limit is None else self.time_limit - self.elapsed()
 
     def generator(self, device: torch.device | str | None = None) -> torch.Generator:
+        """A generator of random numbers that begins from the task's seed."""
         return torch.Generator(device or self.device).manual_seed(self.seed)
 
 

@@ -14,7 +14,7 @@ from econrl.storage.checkpoint import function_from, function_state
 class Tracker:
     """Keeps the best policy seen on held-out points, writes the log, and says when to stop."""
 
-    def __init__(self, task: Task, held_out: HeldOut):
+    def __init__(self, task: Task, held_out: HeldOut) -> None:
         self.task, self.held_out = task, held_out
         self.log: list[dict[str, Any]] = []
         self.best: tuple[float, int, StateFunction, StateFunction] | None = None

@@ -97,7 +97,7 @@ class Training(Run):
     """The run of a learning method: for the task's steps, or for as many as its time limit allows, which is measured
     before it begins."""
 
-    def __init__(self, method: Trained, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: Trained, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
         self.method, self.learner = method, method.learner(mdp, task)
         self.made = 0

@@ -33,8 +33,8 @@ class Adaptive(TimeIterated):
     """Time iteration, as in `time_iteration`, on a sparse grid that is refined where the policy is not linear.
 
     When the iteration has converged on a grid, each point whose hierarchical surplus, over the largest |z| of the
-    function that is interpolated (`forms.py`), exceeds `refine` gets neighbours at half the distance, and the iteration
-    goes on; until there are none, or a limit is reached. Levels are counted from 1, the grid of one point.
+    function that is interpolated (`bounded_forms.py`), exceeds `refine` gets neighbours at half the distance, and the
+    iteration goes on; until there are none, or a limit is reached. Levels are counted from 1, the grid of one point.
 
     Source: Brumm and Scheidegger (2017), "Using adaptive sparse grids to solve high-dimensional dynamic models",
     Econometrica 85; the grids are built and refined by Tasmanian (Stoyanov 2015).
@@ -89,6 +89,7 @@ class Adaptive(TimeIterated):
         return {**where, **Refinement(mdp, self.level).describe()}
 
     def describe_grid(self, mdp: MDP, refinement: Refinement) -> dict[str, Any]:
+        """The description of a refined grid, as grid functions take it."""
         columns = mdp.continuous
         return {
             "grid": "hats",
@@ -124,7 +125,7 @@ def classic_points(d: int, level: int) -> int:
 class Refinement:
     """Tasmanian's grid: a set of points of [-1, 1]^d, to which others are added where surpluses are large."""
 
-    def __init__(self, mdp: MDP, level: int):
+    def __init__(self, mdp: MDP, level: int) -> None:
         self.outputs = mdp.A * mdp.layers
         self.values: list[Tensor] = []
         """What the refinements so far were made for."""
@@ -132,6 +133,7 @@ class Refinement:
 
     @property
     def points(self) -> Tensor:
+        """The points (N, d) of the grid."""
         return torch.as_tensor(self.grid.getPoints())
 
     def describe(self) -> dict[str, Any]:

@@ -39,13 +39,14 @@ MEMORY = 20  # former iterates that the next one is extrapolated from
 @dataclass
 class Equations:
     """R(s, a; later) = 0 at many states s: the Euler equation's complementarity residual for today's action a, given
-    the policy of tomorrow, as a function of the z of `forms.py`."""
+    the policy of tomorrow, as a function of the z of `bounded_forms.py`."""
 
     mdp: MDP
     structure: Structure
     forms: Forms
 
     def actions(self, s: Tensor, z: Tensor) -> Tensor:
+        """The actions (..., A) that z (..., A) stands for at states s (..., S)."""
         return self.mdp.from_shares(s, self.forms.within(z))
 
     def residual(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
@@ -157,6 +158,7 @@ class Anderson:
         self.gap: list[Tensor] = []
 
     def next(self, x: Tensor, T_x: Tensor) -> Tensor:
+        """The next x from the last ones and their images T(x)."""
         shape, gap = x.shape, (T_x - x).flatten()
         if self.gap and gap.norm() > 2 * self.gap[-1].norm():
             self.x, self.gap = [], []
@@ -182,7 +184,7 @@ class Collocation:
         forms: dict[str, Any],
         description: dict[str, Any],
         look_at_the_clock: Callable[[], None],
-    ):
+    ) -> None:
         self.name, self.mdp, self.look_at_the_clock = name, mdp, look_at_the_clock
         self.policy, self.value = CutOffPolicy(mdp, **forms, **description), GridValue(mdp, **description)
         structure = without_multipliers(find_structure(mdp), self.policy.forms.forms, mdp)

@@ -95,7 +95,7 @@ class EGMRun(Run):
 
     overrules_measure = True
 
-    def __init__(self, method: EGM, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: EGM, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
         self.method, self.solver = method, endogenous_grid(method, mdp)
         self.change = math.inf
@@ -132,7 +132,7 @@ class EGMRun(Run):
 class EGMBackwards(LifeCycleRun):
     """Backward induction of a life cycle."""
 
-    def __init__(self, method: EGM, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: EGM, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
         self.solver = endogenous_grid(method, mdp)
 

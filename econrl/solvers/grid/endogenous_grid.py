@@ -44,7 +44,7 @@ class EndogenousGrid:
 
     def __init__(
         self, mdp: MDP, x: int, kept: bool, points: int | None = None, exogenous: int = 15, margin: float = 0.5
-    ):
+    ) -> None:
         self.mdp, self.x, self.kept = mdp, x, kept
         room = margin * (mdp.high - mdp.low)
         below = torch.where(mdp.low > 0, room.minimum(mdp.low / 2), room)
@@ -164,6 +164,7 @@ class EndogenousGrid:
         return c + self.w, c
 
     def with_x(self, s: Tensor, x: Tensor) -> Tensor:
+        """The states s (N, S) with these values x (N,) of the endogenous state."""
         s = s.clone()
         s[:, self.x] = x
         return s

@@ -39,7 +39,7 @@ class EndogenousPolicy(StateFunction):
         low: list[float],
         high: list[float],
         exogenous: int,
-    ):
+    ) -> None:
         super().__init__(mdp)
         self.description = {"x": x, "kept": kept, "points": points, "low": low, "high": high}
         self.description["exogenous"] = exogenous

@@ -32,6 +32,7 @@ def fitted(mdp: MDP, policy: StateFunction, description: dict[str, Any], margin:
 
 
 def coarse_points(description: dict[str, Any]) -> list[int]:
+    """The points a dimension of a first, coarse grid."""
     points = description["points"]
     n = max(int(COARSE ** (1 / max(len(points), 1)) + 1e-9), FEWEST[description["interpolation"]])
     return [min(n, most) for most in points]

@@ -34,6 +34,7 @@ def candidates(A: int, count: int = 32) -> Tensor:
 
 
 def evaluate(Q: Objective, s: Tensor, u: Tensor) -> Tensor:
+    """Q(s, u), minus infinity where it is not a number."""
     value = Q(s, u)
     return torch.where(value.isnan(), -torch.inf, value)
 

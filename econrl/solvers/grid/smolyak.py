@@ -78,6 +78,7 @@ class Smolyak(TimeIterated):
         require_memory(self.name, mdp, needed, size, advice, self.memory_limit)
 
     def describe_grid(self, mdp: MDP, levels: list[int]) -> dict[str, Any]:
+        """The description of the grid with these levels, as grid functions take it."""
         columns = mdp.continuous
         return {
             "grid": "smolyak",

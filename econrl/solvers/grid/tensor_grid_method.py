@@ -79,6 +79,7 @@ class OnTensorGrid(Method):
         return fitted(mdp, policy, description, self.margin, self.spacing is None) if self.is_fitted else description
 
     def points_of(self, mdp: MDP) -> list[int]:
+        """The points of each continuous state: as set, or as many as the work allows."""
         d = len(mdp.continuous)
         if self.points is not None:
             return [int(n) for n in each(self, "points", self.points, d)]

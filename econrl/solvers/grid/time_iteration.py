@@ -24,8 +24,8 @@ class TimeIteration(OnTensorGrid, TimeIterated):
         r_a + E[beta lambda(s'; pi) f_a] = 0,  or the inequality of the bound that binds        (`euler.py`)
 
     by Newton's method, and becomes the policy of tomorrow; the iterates are extrapolated to their limit (Anderson).
-    Interpolated is not the action but a function that is cut off at the bounds (`forms.py`). The value then solves
-    V = r + E[beta V(s')]. A life cycle is solved backwards from its last period, one pass.
+    Interpolated is not the action but a function that is cut off at the bounds (`bounded_forms.py`). The value then
+    solves V = r + E[beta V(s')]. A life cycle is solved backwards from its last period, one pass.
 
     Source: Coleman (1990), "Solving the stochastic growth model by policy-function iteration", J. Business & Economic
     Statistics 8; Judd (1998), "Numerical Methods in Economics", chapter 17.

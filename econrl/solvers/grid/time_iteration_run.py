@@ -37,7 +37,7 @@ class OnGrid(Run):
     description: dict[str, Any]
     it: Collocation
 
-    def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
         self.method = method
 
@@ -72,7 +72,7 @@ class OnGrid(Run):
 class TimeIterationRun(OnGrid):
     """A stationary model: iterations on one grid, and then the value of the best policy that they gave."""
 
-    def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(method, mdp, task, held_out)
         self.reserve = FOR_VALUE * (task.time_limit or 0.0)
         self.change, self.smallest, self.since = math.inf, math.inf, 0

@@ -57,7 +57,7 @@ class GridIteration:
     one where there is no choice.
     """
 
-    def __init__(self, method: Iterated, mdp: MDP, description: dict[str, Any], task: Task):
+    def __init__(self, method: Iterated, mdp: MDP, description: dict[str, Any], task: Task) -> None:
         self.method, self.mdp, self.task = method, mdp, task
         self.value, self.policy = GridValue(mdp, **description), GridPolicy(mdp, **description)
         self.given = [mdp.given(option) for option in mdp.options]
@@ -128,6 +128,7 @@ class GridIteration:
         )
 
     def shares(self, u: Tensor) -> Tensor:
+        """The shares of the continuous actions at their u."""
         return self.given[0].squash(u)
 
     def Q(self, mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
@@ -155,6 +156,7 @@ class GridIteration:
         return torch.cat(found), torch.cat(values)
 
     def look_at_the_clock(self) -> None:
+        """Raise OutOfTime where no time is left."""
         if self.task.remaining() <= 0:
             raise OutOfTime
 
@@ -201,7 +203,7 @@ class ValueIteration(Run):
 
     overrules_measure = True
 
-    def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
         self.method = method
         self.change, self.smallest, self.since = math.inf, math.inf, 0
@@ -253,7 +255,7 @@ class ValueIteration(Run):
 class BackwardInduction(LifeCycleRun):
     """Value iteration of a life cycle: one improvement a period, backwards from the last."""
 
-    def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
         self.method = method
 

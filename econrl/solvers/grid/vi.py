@@ -23,7 +23,7 @@ class VI(OnTensorGrid):
 
     between which V is interpolated. It stops when neither V nor the policy changes. A life cycle is solved backwards
     from its last period, one improvement a period. Where there are discrete choices, each option has a value of its
-    own, and V is the largest (see `grids.py`).
+    own, and V is the largest (see `grid_functions.py`).
 
     Source: Howard (1960), "Dynamic Programming and Markov Processes"; Rust (1996), "Numerical dynamic programming in
     economics", Handbook of Computational Economics 1; Judd (1998), "Numerical Methods in Economics", chapter 12.

@@ -112,7 +112,7 @@ def follow_targets(
 class DDPGLearner(OffPolicyLearner):
     """The state of a run on rungs 0 and 1: an actor pi, a critic Q, and a target network of each."""
 
-    def __init__(self, method: DDPG, mdp: MDP, task: Task):
+    def __init__(self, method: DDPG, mdp: MDP, task: Task) -> None:
         super().__init__(mdp, task, method.batch)
         self.method = method
         self.actor_lr, self.critic_lr, self.tau = method.rates

@@ -125,7 +125,7 @@ def value_loss(V: ValueNetwork, s: Tensor, y: Tensor, y_s: Tensor, reach: Tensor
 class ModelLearner(OffPolicyLearner):
     """The state of a run on rungs 2 and 3 of `method`, a DDPG."""
 
-    def __init__(self, method: Any, mdp: MDP, task: Task):
+    def __init__(self, method: Any, mdp: MDP, task: Task) -> None:
         super().__init__(mdp, task, method.batch)
         self.method = method
         self.actor_lr, self.critic_lr, self.tau = method.rates

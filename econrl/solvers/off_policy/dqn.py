@@ -80,7 +80,7 @@ class DQN(OffPolicy):
 class DQNLearner(OffPolicyLearner):
     """The state of a run: a network, its target, and the greedy policy of each."""
 
-    def __init__(self, method: DQN, mdp: MDP, task: Task):
+    def __init__(self, method: DQN, mdp: MDP, task: Task) -> None:
         super().__init__(mdp, task, method.batch)
         self.method, self.lr, self.tau = method, method.lr, method.tau
         menu = menu_of(mdp, self.start.u, method.actions)

@@ -98,7 +98,9 @@ class Experience:
     `explore(s)` gives the actions to try at states s (B, S), by their u (B, A).
     """
 
-    def __init__(self, method: OffPolicy, mdp: MDP, generator: torch.Generator, explore: Callable[[Tensor], Tensor]):
+    def __init__(
+        self, method: OffPolicy, mdp: MDP, generator: torch.Generator, explore: Callable[[Tensor], Tensor]
+    ) -> None:
         self.method, self.mdp, self.generator, self.explore = method, mdp, generator, explore
         shape = method.capacity, mdp.S, mdp.A, mdp.low, method.n_step, method.environments
         omega = method.prioritised
@@ -144,7 +146,7 @@ class OffPolicyLearner:
     optimisers: tuple[Adam, ...]
     experience: Experience
 
-    def __init__(self, mdp: MDP, task: Task, batch: int):
+    def __init__(self, mdp: MDP, task: Task, batch: int) -> None:
         self.mdp = mdp
         self.generator = task.generator(mdp.device)
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU

@@ -32,7 +32,7 @@ class Replay:
     into another, nor from the newest transitions over the seam of the ring into the oldest.
     """
 
-    def __init__(self, capacity: int, states: int, actions: int, like: Tensor, steps: int = 1, paths: int = 1):
+    def __init__(self, capacity: int, states: int, actions: int, like: Tensor, steps: int = 1, paths: int = 1) -> None:
         self.widths = [states, actions, 1, 1, states, 1]
         self.table = torch.zeros(capacity, sum(self.widths), dtype=like.dtype, device=like.device)
         """A row for each transition, whose last column says whether its path goes on: one write, and one read."""
@@ -88,6 +88,7 @@ class Replay:
         return {"added": self.added, "rows": self.table[: len(self)]}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Hold what `state` gave."""
         self.added = state["added"]
         self.table[: len(self)] = state["rows"].to(self.table)
 
@@ -107,7 +108,7 @@ class PrioritisedReplay(Replay):
     Source: Schaul, Quan, Antonoglou and Silver (2016), "Prioritized experience replay", proportional variant.
     """
 
-    def __init__(self, *arguments: Any, omega: float, **more: Any):
+    def __init__(self, *arguments: Any, omega: float, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.omega = omega
         # p^omega, in double precision, as their sum over the buffer is what draws are made from

@@ -35,7 +35,7 @@ from econrl.solvers.off_policy.twin_critics import Twins, twins
 class SoftActionValueNetwork(ActionValueNetwork):
     """Q(s, u) of a stochastic actor; V(s) = Q(s, u) at the actor's mode."""
 
-    def __init__(self, mdp: MDP, hidden: Any, units: dict[str, Any], actor_hidden: Any):
+    def __init__(self, mdp: MDP, hidden: Any, units: dict[str, Any], actor_hidden: Any) -> None:
         super().__init__(mdp, hidden, units, actor_hidden)
         self.actor = StochasticPolicy(mdp, actor_hidden, state_dependent=True)  # type: ignore[assignment]
 
@@ -113,7 +113,7 @@ class SAC(OffPolicy):
 class Temperature(nn.Module):
     """alpha = e^x, which stays positive."""
 
-    def __init__(self, alpha: float):
+    def __init__(self, alpha: float) -> None:
         super().__init__()
         self.x = nn.Parameter(torch.tensor(math.log(alpha)))
 
@@ -124,7 +124,7 @@ class Temperature(nn.Module):
 class SACLearner(OffPolicyLearner):
     """The state of a run: a stochastic actor, two critics and their targets, and the temperature."""
 
-    def __init__(self, method: SAC, mdp: MDP, task: Task):
+    def __init__(self, method: SAC, mdp: MDP, task: Task) -> None:
         super().__init__(mdp, task, method.batch)
         self.method = method
         self.actor_lr, self.critic_lr, self.tau = method.actor_lr, method.critic_lr, method.tau

@@ -80,7 +80,7 @@ class TD3(OffPolicy):
 class TD3Learner(OffPolicyLearner):
     """The state of a run: an actor, two critics and their targets."""
 
-    def __init__(self, method: TD3, mdp: MDP, task: Task):
+    def __init__(self, method: TD3, mdp: MDP, task: Task) -> None:
         super().__init__(mdp, task, method.batch)
         self.method = method
         self.actor_lr, self.critic_lr, self.tau = method.actor_lr, method.critic_lr, method.tau

@@ -21,7 +21,7 @@ from econrl.problem.mdp import MDP
 class Twins:
     """Two critics of one form, evaluated as one."""
 
-    def __init__(self, first: ActionValueNetwork, second: ActionValueNetwork):
+    def __init__(self, first: ActionValueNetwork, second: ActionValueNetwork) -> None:
         self.both, self.first, self.units = (first, second), first, first.units
         self.body = Ensemble([first.body, second.body])
 

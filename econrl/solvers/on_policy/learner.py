@@ -143,7 +143,7 @@ class OnPolicy(Trained):
 class OnPolicyLearner:
     """The state of a run: policy, critic, environments, optimisers and random numbers."""
 
-    def __init__(self, method: OnPolicy, mdp: MDP, task: Task):
+    def __init__(self, method: OnPolicy, mdp: MDP, task: Task) -> None:
         self.method, self.mdp = method, mdp
         self.generator = task.generator(mdp.device)
         torch.default_generator.manual_seed(task.seed)  # of the networks' first weights, drawn on the CPU

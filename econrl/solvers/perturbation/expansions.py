@@ -26,7 +26,7 @@ class Expansion(StateFunction):
 
     coefficients: Tensor
 
-    def __init__(self, mdp: MDP, outputs: int):
+    def __init__(self, mdp: MDP, outputs: int) -> None:
         super().__init__(mdp)
         low, high = mdp.low[mdp.parameters].tolist(), mdp.high[mdp.parameters].tolist()
         fit = [mu for mu in range(LOWEST, HIGHEST + 1) if count_points([mu] * len(low)) <= MOST_MEMBERS]
@@ -51,7 +51,7 @@ class Expansion(StateFunction):
 class ExpandedPolicy(Expansion):
     """u(s, theta) = b(theta) + U(theta) s, put into the feasible set."""
 
-    def __init__(self, mdp: MDP):
+    def __init__(self, mdp: MDP) -> None:
         super().__init__(mdp, mdp.A * (1 + mdp.S - len(mdp.parameters)))
 
     def take(self, members: list[LinearPolicy]) -> None:
@@ -72,7 +72,7 @@ class ExpandedPolicy(Expansion):
 class ExpandedValue(Expansion):
     """V(s, theta) = c(theta) + p(theta) s + 1/2 s' P(theta) s."""
 
-    def __init__(self, mdp: MDP):
+    def __init__(self, mdp: MDP) -> None:
         own = mdp.S - len(mdp.parameters)
         super().__init__(mdp, 1 + own + own**2)
 

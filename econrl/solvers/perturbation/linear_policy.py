@@ -17,7 +17,7 @@ class LinearPolicy(StateFunction):
     u_star: Tensor
     U: Tensor
 
-    def __init__(self, mdp: MDP):
+    def __init__(self, mdp: MDP) -> None:
         super().__init__(mdp)
         self.register_buffer("s_star", mdp.low.new_zeros(mdp.S))
         self.register_buffer("u_star", mdp.low.new_zeros(mdp.A))
@@ -42,7 +42,7 @@ class QuadraticValue(StateFunction):
     price: Tensor
     P: Tensor
 
-    def __init__(self, mdp: MDP):
+    def __init__(self, mdp: MDP) -> None:
         super().__init__(mdp)
         self.register_buffer("s_star", mdp.low.new_zeros(mdp.S))
         self.register_buffer("level", mdp.low.new_zeros(()))

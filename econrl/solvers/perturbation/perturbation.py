@@ -28,7 +28,7 @@ class Perturbation(Method):
 
     The second derivatives of H there give a linear-quadratic problem in the deviations, whose Riccati equation (scipy)
     gives the derivative of the policy and the second derivative of V. What is linear is u, the log-odds of the shares
-    (`mdp.py`), so that the policy is feasible everywhere.
+    (`feasible_set.py`), so that the policy is feasible everywhere.
 
     Source: Judd (1998), "Numerical Methods in Economics", chapter 13; Benigno and Woodford (2012), "Linear-quadratic
     approximation of optimal policy problems", JET 147.

@@ -27,7 +27,7 @@ ROUNDS = 2  # in which binding bounds bend each other's actions
 class SmoothNetwork(nn.Module):
     """A linear function plus a tanh network: where a linear policy is nearly right, little is left to learn."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int):
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for a, b in itertools.pairwise([inputs, *hidden]):
@@ -52,16 +52,17 @@ def silence(network: nn.Module) -> None:
 class PeriodFunction(StateFunction):
     """A function of the state by one network, or, in a life cycle, by one for each period.
 
-    Where the members of a group are exchangeable, the network treats them alike (`pooled.py`).
+    Where the members of a group are exchangeable, the network treats them alike (`exchangeable_network.py`).
     """
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], gives: Literal["actions", "value"], sets: int = 1):
+    def __init__(self, mdp: MDP, hidden: Sequence[int], gives: Literal["actions", "value"], sets: int = 1) -> None:
         super().__init__(mdp)
         self.hidden = list(hidden)
         self.features = Features(mdp)
         self.networks = nn.ModuleList(self.new_network(mdp, hidden, gives, sets) for _ in range(mdp.horizon or 1))
 
     def new_network(self, mdp: MDP, hidden: Sequence[int], gives: Literal["actions", "value"], sets: int) -> nn.Module:
+        """A network of one period, small and smooth; one for exchangeable members where there are any."""
         if exchangeable(mdp) is not None:
             return network(mdp, self.features, hidden, gives, activation=nn.Tanh, sets=sets)
         return SmoothNetwork(self.features.size, hidden, sets * mdp.A if gives == "actions" else 1)
@@ -91,7 +92,7 @@ class PeriodFunction(StateFunction):
 
 
 class PolishedPolicy(PeriodFunction):
-    """pi(s), in the forms of `forms.py`: log-odds where no bound ever binds, else cut off at the bound.
+    """pi(s), in the forms of `bounded_forms.py`: log-odds where no bound ever binds, else cut off at the bound.
 
     With `linear`, the network is a correction of a first-order perturbation. With `steepness`, it knows its multipliers
     (`multipliers.py`). A bound that binds one action then bends all others, and the network says by how much: besides
@@ -110,7 +111,7 @@ class PolishedPolicy(PeriodFunction):
         forms: Sequence[str],
         linear: bool = False,
         steepness: Sequence[float] | None = None,
-    ):
+    ) -> None:
         super().__init__(mdp, hidden, "actions", sets=1 if steepness is None else 3)
         self.forms = Forms(mdp, forms, steepness)
         self.base = (ExpandedPolicy if mdp.parameters else LinearPolicy)(mdp) if linear else None
@@ -158,7 +159,7 @@ class PolishedPolicy(PeriodFunction):
 class PolishedValue(PeriodFunction):
     """V(s), in the given units; with `quadratic`, a correction of a perturbation's value."""
 
-    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any], quadratic: bool = False):
+    def __init__(self, mdp: MDP, hidden: Sequence[int], units: dict[str, Any], quadratic: bool = False) -> None:
         super().__init__(mdp, hidden, "value")
         self.units = Units(**units)
         self.base = (ExpandedValue if mdp.parameters else QuadraticValue)(mdp) if quadratic else None

@@ -180,7 +180,7 @@ class Polishing(Run):
 
     overrules_measure = False
 
-    def __init__(self, method: Settings, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: Settings, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
         self.method = method
         self.polish: Polish | None = None
@@ -215,7 +215,7 @@ class Polishing(Run):
 class PolishRun(Polishing):
     """A stationary model: steps on fresh states, and then the value of the best policy."""
 
-    def __init__(self, method: Settings, mdp: MDP, task: Task, held_out: HeldOut):
+    def __init__(self, method: Settings, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(method, mdp, task, held_out)
         self.reserve = FOR_VALUE * (task.time_limit or 0.0)
         self.made, self.states, self.since, self.doublings = 0, 0, -1, 0

@@ -23,7 +23,7 @@ class Sampler:
     `drifts` says that paths leave the domain, as where wealth grows without end.
     """
 
-    def __init__(self, mdp: MDP, box: float, paths: int, drifts: bool, generator: torch.Generator):
+    def __init__(self, mdp: MDP, box: float, paths: int, drifts: bool, generator: torch.Generator) -> None:
         self.mdp, self.share, self.paths, self.drifts, self.generator = mdp, box, paths, drifts, generator
         self.rows = min(mdp.A, MOST_ROWS)
 

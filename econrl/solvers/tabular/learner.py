@@ -62,7 +62,7 @@ class Walk:
     It stays on the CPU, where sums over the environments have an order of their own: same seed, same bits.
     """
 
-    def __init__(self, method: Tabular, table: Table, first: float, generator: torch.Generator):
+    def __init__(self, method: Tabular, table: Table, first: float, generator: torch.Generator) -> None:
         self.method, self.table, self.generator = method, table, generator
         self.Q = torch.where(table.allowed, first, -torch.inf).to(table.R)
         self.visits = torch.zeros_like(self.Q)
@@ -71,6 +71,7 @@ class Walk:
         self.age = torch.randint(method.episode, self.i.shape, generator=generator)
 
     def anywhere(self) -> Tensor:
+        """Numbers (E,) of states, each as likely as any other."""
         return torch.randint(len(self.Q), (self.method.environments,), generator=self.generator)
 
     def pick(self, i: Tensor, epsilon: float) -> Tensor:
@@ -116,7 +117,7 @@ class Tabular(Trained):
     points: int | tuple[int, ...] | None = None
     """Grid points of each continuous state; None: 1,000 states in all, at most 100 a continuous one."""
     actions: int = 21
-    """Points of each continuous action (`menu.py`)."""
+    """Points of each continuous action (`action_menu.py`)."""
     epsilon: float = 0.3
     """Share of random actions."""
     power: float = 0.8
@@ -187,7 +188,7 @@ class ModelWalk(Walk):
 
     policy: StateFunction
 
-    def __init__(self, method: Tabular, mdp: MDP, task: Task):
+    def __init__(self, method: Tabular, mdp: MDP, task: Task) -> None:
         self.method, self.mdp, self.task, self.description = method, mdp, task, method.grid_of(mdp)
         generator = task.generator("cpu")
         start = best_constant_shares(mdp, generator)

@@ -17,7 +17,7 @@ def q_learning_error(Q: Tensor, beta: float, step: Step) -> Tensor:
 
 @dataclass(frozen=True)
 class QLearning(Tabular):
-    """Q-learning on the model's table (`table.py`, `tabular.py`).
+    """Q-learning on the model's table (`finite_mdp.py`, `learner.py`).
 
         Q(i, d) <- Q(i, d) + alpha [r + beta max_d' Q(j, d') - Q(i, d)]
 

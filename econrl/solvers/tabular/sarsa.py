@@ -17,7 +17,7 @@ def sarsa_error(Q: Tensor, beta: float, step: Step) -> Tensor:
 
 @dataclass(frozen=True)
 class SARSA(Tabular):
-    """SARSA on the model's table (`table.py`, `tabular.py`): state, action, reward, state, action.
+    """SARSA on the model's table (`finite_mdp.py`, `learner.py`): state, action, reward, state, action.
 
         Q(i, d) <- Q(i, d) + alpha [r + beta Q(j, d') - Q(i, d)]
 

@@ -23,13 +23,13 @@ def td_error(V: Tensor, beta: float, step: Step) -> Tensor:
 
 @dataclass(frozen=True)
 class TD0(Tabular):
-    """One-step temporal-difference prediction on the model's table (`table.py`, `tabular.py`).
+    """One-step temporal-difference prediction on the model's table (`finite_mdp.py`, `learner.py`).
 
         V(i) <- V(i) + alpha [r + beta V(j) - V(i)]
 
     It evaluates a policy, and improves nothing: the policy of `warm_start=`, or, where none is given, the best constant
-    shares (`start.py`). The solution is that policy with the value that was learned; `sarsa` and `q_learning` also look
-    for a better one.
+    shares (`constant_shares.py`). The solution is that policy with the value that was learned; `sarsa` and `q_learning`
+    also look for a better one.
 
     Source: Sutton (1988), "Learning to predict by the methods of temporal differences", Machine Learning 3; Sutton and
     Barto (2018), "Reinforcement Learning: An Introduction", section 6.1.
