@@ -62,7 +62,7 @@ def parts_of(mdp: MDP, policy: econrl.functions.StateFunction) -> Solved:
         a, state = policy(s), mdp.state(s)
         k = model.k_next(state, mdp.actions(a))
         price = marginal_utility(model, model.consumption(state, mdp.actions(a)))
-        gains = policy.gains(s) if policy.prices else torch.zeros_like(k)
+        gains = policy.multipliers(s) if policy.knows_multipliers else torch.zeros_like(k)
         return k, price, -gains * price * (1 + model.phi * (k / state.k - 1))
 
     return parts
@@ -130,7 +130,9 @@ def run(key: Row) -> Row:
     mdp = MDP(solution.model, quadrature=FINER)
     policy = solution.policy_function.on(mdp)
     found: Row = {"seconds": solution.info["seconds"]}
-    if key["model"] == "nonsmooth" and not policy.prices:  # its multipliers are unknown, and so are its errors
+    if (
+        key["model"] == "nonsmooth" and not policy.knows_multipliers
+    ):  # its multipliers are unknown, and so are its errors
         return {**found, "mean": float("nan"), "max": float("nan"), "not finite": float("nan")}
     generator = torch.Generator().manual_seed(REPORTED_SEED)
     s = mdp.sample_box(POINTS, generator)

@@ -172,11 +172,11 @@ class CutOffPolicy(NearFunction):
         return self.mdp.from_shares(s, self.forms.shares(self.z(s)))
 
     @property
-    def prices(self) -> bool:
-        return self.forms.prices
+    def knows_multipliers(self) -> bool:
+        return self.forms.knows_multipliers
 
-    def gains(self, s: Tensor) -> Tensor:
-        return self.forms.gains(self.z(s))
+    def multipliers(self, s: Tensor) -> Tensor:
+        return self.forms.multipliers(self.z(s))
 
 
 def layered_states(mdp: MDP, columns: Sequence[int], mesh: Tensor, period: int, fill: float = 0.0) -> Tensor:

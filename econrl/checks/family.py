@@ -56,7 +56,7 @@ def check_at(alone: Family, name: str, value: float) -> None:
     a = own.act(own_s, u)
     check_function("actions", lambda: mdp.act(s, u), a)
     views = {"s": mdp.state(s), "a": mdp.actions(a), "e": mdp.shocks(mdp.sample_shocks(s, generator))}
-    numbers = {**views, "e": alone.struck(member, views["e"])}
+    numbers = {**views, "e": alone.realised_shocks(member, views["e"])}
     for function, arguments in FUNCTIONS.items():
         if function == "terminal" and mdp.horizon is None:
             continue

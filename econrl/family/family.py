@@ -159,7 +159,7 @@ class Family(Model):
                 )
         return found
 
-    def struck(self, member: Model, e: Any) -> View:
+    def realised_shocks(self, member: Model, e: Any) -> View:
         """The member's shocks."""
         if not self.shaped:
             return e
@@ -172,11 +172,14 @@ class Family(Model):
 
     def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         member = self.at(s)
-        return {**member.transition(s, a, self.struck(member, e)), **{name: getattr(s, name) for name in self.over}}
+        return {
+            **member.transition(s, a, self.realised_shocks(member, e)),
+            **{name: getattr(s, name) for name in self.over},
+        }
 
     def discount(self, s: Any, a: Any, e: Any) -> float | Tensor:
         member = self.at(s)
-        return member.discount(s, a, self.struck(member, e))
+        return member.discount(s, a, self.realised_shocks(member, e))
 
     def group_features(self) -> dict[str, dict[str, Tensor]]:
         return self.one.group_features()

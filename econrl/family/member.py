@@ -41,11 +41,11 @@ class AtParameters(StateFunction):
         return self.function(self.joined(s))
 
     @property
-    def prices(self) -> bool:
-        return self.function.prices
+    def knows_multipliers(self) -> bool:
+        return self.function.knows_multipliers
 
-    def gains(self, s: Tensor) -> Tensor:
-        return self.function.gains(self.joined(s))
+    def multipliers(self, s: Tensor) -> Tensor:
+        return self.function.multipliers(self.joined(s))
 
 
 def member_at(

@@ -45,7 +45,7 @@ class Forms:
         return {"forms": self.forms, "steepness": self.steepness}
 
     @property
-    def prices(self) -> bool:
+    def knows_multipliers(self) -> bool:
         """Whether z tells multipliers."""
         return self.steepness is not None
 
@@ -102,15 +102,15 @@ class Forms:
             parts.append(-part if form == LOW and logarithmic(shares, form) else part)
         return torch.cat(parts, dim=-1)
 
-    def gains(self, z: Tensor) -> Tensor:
-        """The gains (..., A) from moves beyond the bounds that bind; zero where none does."""
+    def multipliers(self, z: Tensor) -> Tensor:
+        """The unit-free multipliers (..., A) of the bounds that bind, what moves beyond them would bring; else zero."""
         return z.new_tensor(self.steepness) * self.beyond(z)
 
-    def past(self, z: Tensor, gains: Tensor) -> Tensor:
-        """z (..., A), where it is on a bound as far beyond it as the gains (..., A) say; the inverse of `gains`."""
+    def past(self, z: Tensor, multipliers: Tensor) -> Tensor:
+        """z (..., A), where it is on a bound as far beyond it as the multipliers (..., A) say; their inverse."""
         outward = self.outward(z, ON_BOUND)
         sign = self.beyond(z + outward).sign()
-        return z + outward * (sign * gains).clamp(min=0) / z.new_tensor(self.steepness)
+        return z + outward * (sign * multipliers).clamp(min=0) / z.new_tensor(self.steepness)
 
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
         """z (..., A) that give the actions a (..., A), as nearly as may be."""

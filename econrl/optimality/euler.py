@@ -52,12 +52,12 @@ def unit_of_marginal(r_a: Tensor, future: Tensor) -> Tensor:
 
 
 def costate(
-    mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int = 1, gains: Function | None = None
+    mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int = 1, multipliers: Function | None = None
 ) -> Tensor:
     """lambda(s) (B, S), zero for exogenous states: the value of one more unit of each endogenous state.
 
     A binding bound's multiplier G' is found by a second expectation, and `depth` is how many periods ahead; beyond,
-    G' = 0. Where `gains` (B, A) are known instead, G' = |r_a'| gains'.
+    G' = 0. Where `multipliers` (B, A), unit-free, are known instead, G' = |r_a'| multipliers'.
     """
     a = policy(s)
     if mdp.horizon is not None:
@@ -67,7 +67,7 @@ def costate(
         s = torch.where(over.unsqueeze(-1), with_period(s, mdp.horizon - 1), s)
         a = policy(s)
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
-    known = None if gains is None else one_unit(mdp, r_a.abs()) * gains(s)
+    known = None if multipliers is None else one_unit(mdp, r_a.abs()) * multipliers(s)
     multiplier = binding_multiplier(mdp, structure, policy, s, a, depth) if known is None else known
     undone = undoing(mdp, structure, s, a, multiplier - r_a, multiplier, at_bounds(mdp, s, a))
     lam = torch.func.grad(lambda s: mdp.reward(s, a).sum() + undone(s))(s)
@@ -105,18 +105,18 @@ def euler_residuals(
     the residual is how wrong they are: multipliers that nobody checks could justify any policy.
     """
     later = later or policy
-    G, scale = condition(mdp, lambda s: costate(mdp, structure, later, s, gains=gains_of(later)), policy, s)
-    a, known = policy(s), gains_of(policy)
+    G, scale = condition(mdp, lambda s: costate(mdp, structure, later, s, multipliers=multipliers_of(later)), policy, s)
+    a, known = policy(s), multipliers_of(policy)
     R = complementarity(mdp, G, scale, s, a)
     if known is None:
         return R
-    gains, r_a = known(s), torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
-    return torch.where(gains != 0, unit_free(mdp, G, r_a.abs(), s, a) - gains, R)
+    multipliers, r_a = known(s), torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    return torch.where(multipliers != 0, unit_free(mdp, G, r_a.abs(), s, a) - multipliers, R)
 
 
-def gains_of(policy: Function) -> Function | None:
-    """The gains from moves beyond its bounds, of a policy that knows them."""
-    return policy.gains if isinstance(policy, StateFunction) and policy.prices else None
+def multipliers_of(policy: Function) -> Function | None:
+    """The unit-free multipliers of the bounds, of a policy that knows them."""
+    return policy.multipliers if isinstance(policy, StateFunction) and policy.knows_multipliers else None
 
 
 def with_period(s: Tensor, t: float) -> Tensor:

@@ -46,7 +46,7 @@ def matter(structure: Structure) -> bool:
     return any(structure.matters_at_low + structure.matters_at_high)
 
 
-def cannot_price(mdp: MDP, s: Tensor, a: Tensor) -> str:
+def why_multipliers_are_unknown(mdp: MDP, s: Tensor, a: Tensor) -> str:
     """Why tomorrow's multipliers cannot be known along with the policy, or nothing."""
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a).abs()
     if (r_a <= 1e-8 * r_a.nanmedian(dim=0).values).any():
@@ -56,10 +56,10 @@ def cannot_price(mdp: MDP, s: Tensor, a: Tensor) -> str:
     return ""
 
 
-def priced_forms(mdp: MDP, forms: Sequence[str], policy: Function, s: Tensor) -> Forms:
+def forms_with_multipliers(mdp: MDP, forms: Sequence[str], policy: Function, s: Tensor) -> Forms:
     """The forms, which know their multipliers where these matter and can be known; by a rough policy at s (B, S)."""
     structure = without_multipliers(find_structure(mdp), forms, mdp)
-    if not matter(structure) or cannot_price(mdp, s, policy(s)):
+    if not matter(structure) or why_multipliers_are_unknown(mdp, s, policy(s)):
         return Forms(mdp, forms)
     steep = steepness(mdp, structure, policy, s)
     return Forms(mdp, forms, steep if all(0 < x < math.inf for x in steep) else None)
@@ -75,13 +75,13 @@ def steepness(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> li
     price = lambda s: costate(mdp, structure, policy, s, depth=0)  # noqa: E731
 
     def gain(y: Tensor) -> Tensor:
-        return gain_of(mdp, price, s, mdp.from_shares(s, y))
+        return marginal_gain(mdp, price, s, mdp.from_shares(s, y))
 
     answers = torch.linalg.inv_ex(action_jacobian(gain, y)).inverse.diagonal(dim1=-2, dim2=-1)
     return (1 / answers.abs().nanmedian(dim=0).values).tolist()
 
 
-def gain_of(mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor) -> Tensor:
+def marginal_gain(mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor) -> Tensor:
     """G / |r_a| (B, A): what more of each action a (B, A) would bring, given tomorrow's lambda.
 
     For models in which rewards fall or rise with every action, r_a not zero.
@@ -91,13 +91,13 @@ def gain_of(mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor) -> Tensor:
     return unit_free(mdp, G, r_a.abs(), s, a)
 
 
-def priced_residuals(
-    mdp: MDP, structure: Structure, policy: Function, gains: Function, s: Tensor, later: tuple[Function, Function]
+def multiplier_residuals(
+    mdp: MDP, structure: Structure, policy: Function, multipliers: Function, s: Tensor, later: tuple[Function, Function]
 ) -> Tensor:
-    """G / |r_a| - gains (B, A): the Euler equation's residuals where the gains from a move beyond a binding bound are
-    found along with the policy, zero where none binds. `later` are policy and gains from tomorrow on.
+    """G / |r_a| - multipliers (B, A): the Euler equation's residuals where the multipliers of binding bounds are
+    found along with the policy, zero where none binds. `later` are policy and multipliers from tomorrow on.
 
-    Nothing here has a kink but policy and gains.
+    Nothing here has a kink but policy and multipliers.
     """
-    price = lambda s: costate(mdp, structure, later[0], s, gains=later[1])  # noqa: E731
-    return gain_of(mdp, price, s, policy(s)) - gains(s)
+    price = lambda s: costate(mdp, structure, later[0], s, multipliers=later[1])  # noqa: E731
+    return marginal_gain(mdp, price, s, policy(s)) - multipliers(s)

@@ -47,12 +47,12 @@ class StateFunction(nn.Module):
         raise NotImplementedError
 
     @property
-    def prices(self) -> bool:
-        """Whether a policy also knows what a move beyond a binding bound would bring: then `gains(s)` (..., A) says
-        it, unit-free (`multipliers.py`)."""
+    def knows_multipliers(self) -> bool:
+        """Whether a policy also knows the multipliers of its bounds, which `multipliers(s)` then gives
+        (`multipliers.py`)."""
         return False
 
-    def gains(self, s: Tensor) -> Tensor:
+    def multipliers(self, s: Tensor) -> Tensor:
         """What more of each action would bring beyond a bound that binds, unit-free, (..., A); zero elsewhere."""
         raise NotImplementedError
 

@@ -13,9 +13,9 @@ from econrl.approximation.grid_functions import CutOffPolicy, GridValue
 from econrl.errors import SolveError
 from econrl.optimality.bounded_forms import ON_BOUND, Forms
 from econrl.optimality.deviation import action_jacobian
-from econrl.optimality.euler import condition, costate, euler_residuals, gains_of
+from econrl.optimality.euler import condition, costate, euler_residuals, multipliers_of
 from econrl.optimality.find_structure import find_structure
-from econrl.optimality.multipliers import gain_of, without_multipliers
+from econrl.optimality.multipliers import marginal_gain, without_multipliers
 from econrl.optimality.structure import Structure
 from econrl.problem.bellman import lookahead
 from econrl.problem.mdp import MDP
@@ -56,10 +56,10 @@ class Equations:
 
     def gain(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """g (B, A): what more of each action would bring, free of units."""
-        price = lambda s: costate(self.mdp, self.structure, later, s, gains=gains_of(later))  # noqa: E731
+        price = lambda s: costate(self.mdp, self.structure, later, s, multipliers=multipliers_of(later))  # noqa: E731
         a = self.actions(s, z)
-        if self.forms.prices:
-            return gain_of(self.mdp, price, s, a)
+        if self.forms.knows_multipliers:
+            return marginal_gain(self.mdp, price, s, a)
         G, scale = condition(self.mdp, price, lambda _: a, s)
         return G / scale
 
@@ -122,7 +122,7 @@ class Equations:
         s_, z_ = s[rows], z[rows]
         gain = self.gain(s_, z_, later)
         z = z.clone()
-        if self.forms.prices:
+        if self.forms.knows_multipliers:
             z[rows] = self.forms.past(z_, gain)
             return z
         J = action_jacobian(lambda x: self.gain(s_, x, later), z_)
@@ -197,8 +197,8 @@ class Collocation:
         """Begin from any policy."""
         self.s = self.policy.states(period)
         self.z = self.policy.forms.outputs_for(self.s, start(self.s))
-        known = gains_of(start)
-        if known is not None and self.policy.prices:
+        known = multipliers_of(start)
+        if known is not None and self.policy.knows_multipliers:
             self.z = self.policy.forms.past(self.z, known(self.s))
         self.J = self.z.new_zeros(*self.z.shape, self.mdp.A)
         self.policy.fit(self.z, period)
@@ -219,7 +219,7 @@ class Collocation:
     def step(self) -> float:
         """One iteration; the largest change of a share that it asks for."""
         # Where multipliers matter, what is left of a residual next to a kink would lead the extrapolation astray.
-        z = self.improve(0.0 if self.policy.prices else ENOUGH)
+        z = self.improve(0.0 if self.policy.knows_multipliers else ENOUGH)
         if not z.isfinite().all():
             at = (~z.isfinite()).any(dim=-1).nonzero()[0]
             raise SolveError(explain(self.name, self.mdp, self.s[at], self.equations.actions(self.s[at], self.z[at])))

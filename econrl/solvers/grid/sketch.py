@@ -15,7 +15,7 @@ from econrl.errors import SolveError
 from econrl.optimality.bounded_forms import BOTH, FREE, LOW, Forms, forms_of, two_bounds
 from econrl.optimality.euler import euler_residuals
 from econrl.optimality.find_structure import find_structure
-from econrl.optimality.multipliers import priced_forms
+from econrl.optimality.multipliers import forms_with_multipliers
 from econrl.optimality.quadrature_choice import KINKED, coarsest
 from econrl.optimality.structure import Structure
 from econrl.problem.mdp import MDP
@@ -79,7 +79,7 @@ def sketch(method: TimeIterated, mdp: MDP, task: Task) -> Sketch:
     start, structure, generator = first_policy(mdp, task), find_structure(mdp), task.generator(mdp.device)
     few = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
     box = mdp.sample_box(SAMPLE, generator)
-    forms = priced_forms(few, general_forms(mdp), start, box[:FEW])
+    forms = forms_with_multipliers(few, general_forms(mdp), start, box[:FEW])
     deadline = (1 - SKETCH_SHARE) * task.remaining() if task.time_limit is not None else 0.0
 
     def look_at_the_clock() -> None:
@@ -106,11 +106,11 @@ def sketch(method: TimeIterated, mdp: MDP, task: Task) -> Sketch:
     with torch.no_grad():
         own, _ = ergodic_states(mdp, policy, SAMPLE // 50, 50, 50, generator)
         s = torch.cat([box, own])
-        forms = priced_forms(few, forms_of(mdp, s, policy(s)), policy, box[:FEW])
+        forms = forms_with_multipliers(few, forms_of(mdp, s, policy(s)), policy, box[:FEW])
         some = s[:: len(s) // 500]
         policy = min(policy, start, key=lambda p: mean_residual(few, structure, p, some))
     smooth = all(form == FREE for form in forms.forms)
-    if smooth or forms.prices:
+    if smooth or forms.knows_multipliers:
         tolerance = method.quadrature if smooth else max(method.quadrature, KINKED)
         mdp = coarsest(mdp, structure, policy, some, method.nodes, tolerance)
     return Sketch(policy.on(mdp), forms, mdp)

@@ -127,7 +127,7 @@ class PolishedPolicy(PeriodFunction):
 
     def z(self, s: Tensor, raw: Tensor) -> Tensor:
         """z (..., A) from the network's outputs at s."""
-        if not self.prices:
+        if not self.knows_multipliers:
             return raw if self.base is None else self.base.raw(s) + raw
         x, b, c = raw.chunk(3, dim=-1)
         z = x
@@ -140,20 +140,20 @@ class PolishedPolicy(PeriodFunction):
         return self.mdp.from_shares(s, self.forms.shares(self.z(s, z)))
 
     @property
-    def prices(self) -> bool:
-        return self.forms.prices
+    def knows_multipliers(self) -> bool:
+        return self.forms.knows_multipliers
 
-    def gains(self, s: Tensor) -> Tensor:
-        return self.gains_by(self.networks[0], s)
+    def multipliers(self, s: Tensor) -> Tensor:
+        return self.multipliers_by(self.networks[0], s)
 
-    def gains_by(self, network: Function, s: Tensor) -> Tensor:
-        """The gains (..., A) from moves beyond binding bounds were this the network."""
-        return self.forms.gains(self.z(s, network(self.features(s))))
+    def multipliers_by(self, network: Function, s: Tensor) -> Tensor:
+        """The multipliers (..., A) of binding bounds were this the network."""
+        return self.forms.multipliers(self.z(s, network(self.features(s))))
 
     def outputs_for(self, s: Tensor, a: Tensor) -> Tensor:
         """Outputs of the network that give the actions a (..., A), as nearly as may be."""
         z = self.forms.outputs_for(s, a)
-        return torch.cat([z, torch.zeros_like(z), torch.zeros_like(z)], dim=-1) if self.prices else z
+        return torch.cat([z, torch.zeros_like(z), torch.zeros_like(z)], dim=-1) if self.knows_multipliers else z
 
 
 class PolishedValue(PeriodFunction):

@@ -17,7 +17,13 @@ from econrl.approximation.units import units_of
 from econrl.errors import SolveError
 from econrl.optimality.bounded_forms import FREE, forms_of
 from econrl.optimality.find_structure import find_structure
-from econrl.optimality.multipliers import cannot_price, matter, priced_residuals, steepness, without_multipliers
+from econrl.optimality.multipliers import (
+    matter,
+    multiplier_residuals,
+    steepness,
+    why_multipliers_are_unknown,
+    without_multipliers,
+)
 from econrl.optimality.quadrature_choice import KINKED, coarsest
 from econrl.problem.bellman import lookahead
 from econrl.problem.mdp import MDP
@@ -138,7 +144,7 @@ class Polish:
     def require_multipliers(self, mdp: MDP, s: Tensor, a: Tensor) -> None:
         """Raise SolveError where tomorrow's multipliers cannot be known along with the policy."""
         one = "each period of a life cycle has multipliers of its own"
-        if reason := one if mdp.horizon is not None else cannot_price(mdp, s, a):
+        if reason := one if mdp.horizon is not None else why_multipliers_are_unknown(mdp, s, a):
             why = f"where a bound binds tomorrow its multiplier enters today's Euler equation, and {reason}"
             raise SolveError(f"newton cannot polish {type(mdp.model).__name__}: {why}. Take time_iteration or ddpg")
 
@@ -278,8 +284,10 @@ class PolishRun(Polishing):
         network = with_weights(policy.networks[0], theta)
         if not polish.with_multipliers:
             return picked(euler_rows(polish.mdp, structure, partial(policy.by, network), s), rows)
-        now, then = ((partial(policy.by, of), partial(policy.gains_by, of)) for of in (network, self.later or network))
-        return picked(priced_residuals(polish.mdp, structure, *now, s.unsqueeze(0), then).squeeze(0), rows)
+        now, then = (
+            (partial(policy.by, of), partial(policy.multipliers_by, of)) for of in (network, self.later or network)
+        )
+        return picked(multiplier_residuals(polish.mdp, structure, *now, s.unsqueeze(0), then).squeeze(0), rows)
 
     def optimality(self, theta: Parameters, x: Tensor) -> Tensor:
         """The same of the first-order condition and the Bellman equation together."""

@@ -11,7 +11,7 @@ from econrl.models import IRBC, BrockMirman, BufferStock, Investment, LifeCycle,
 from econrl.optimality.bounded_forms import BOTH, FREE, HIGH, LOW, Forms
 from econrl.optimality.euler import costate, euler_residuals
 from econrl.optimality.find_structure import find_structure
-from econrl.optimality.multipliers import gain_of, priced_forms
+from econrl.optimality.multipliers import forms_with_multipliers, marginal_gain
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.task import Task
@@ -181,23 +181,23 @@ def test_on_a_grid_a_policy_knows_the_multipliers_of_its_bounds():
     model = IRBC(n=2, irreversible=True)
     mdp, task = MDP(model, quadrature=Quadrature(nodes=2)), Task(model, torch.device("cpu"))
     start = first_policy(mdp, task)
-    forms = priced_forms(mdp, [LOW], start, mdp.sample_box(50, torch.Generator().manual_seed(0)))
+    forms = forms_with_multipliers(mdp, [LOW], start, mdp.sample_box(50, torch.Generator().manual_seed(0)))
     it = Collocation("smolyak", mdp, forms, Smolyak().describe_grid(mdp, [2] * 4), task)
     it.begin(start)
     for _ in range(2):
         later = copy.deepcopy(it.policy)
         it.policy.fit(it.improve(0.0))
-    price = lambda s: costate(mdp, it.equations.structure, later, s, gains=later.gains)  # noqa: E731
-    expected = gain_of(mdp, price, it.s, it.policy(it.s))
-    binds = it.policy.gains(it.s) != 0
+    price = lambda s: costate(mdp, it.equations.structure, later, s, multipliers=later.multipliers)  # noqa: E731
+    expected = marginal_gain(mdp, price, it.s, it.policy(it.s))
+    binds = it.policy.multipliers(it.s) != 0
     assert 2 <= binds.sum() < binds.numel()
-    assert (it.policy.gains(it.s) - expected)[binds].abs().max() < 1e-6
+    assert (it.policy.multipliers(it.s) - expected)[binds].abs().max() < 1e-6
     assert expected[~binds].abs().max() < 1e-6
-    assert (later.gains(it.s) - it.policy.gains(it.s)).abs().max() > 1e-3  # not only tomorrow's
+    assert (later.multipliers(it.s) - it.policy.multipliers(it.s)).abs().max() > 1e-3  # not only tomorrow's
 
     again = Collocation("smolyak", mdp, forms, Smolyak().describe_grid(mdp, [2] * 4), task)
     again.begin(it.policy)
-    torch.testing.assert_close(again.policy.gains(it.s), it.policy.gains(it.s))  # another start keeps them
+    torch.testing.assert_close(again.policy.multipliers(it.s), it.policy.multipliers(it.s))  # another start keeps them
 
     wrong = lambda: euler_residuals(mdp, it.equations.structure, it.policy, it.s, later).abs().max()  # noqa: E731
     assert wrong() < 1e-6
@@ -205,10 +205,10 @@ def test_on_a_grid_a_policy_knows_the_multipliers_of_its_bounds():
     assert wrong() > 1e-3  # multipliers twice as large as they are do not go unnoticed
 
 
-def test_bounds_whose_multipliers_do_not_matter_are_not_priced():
+def test_bounds_whose_multipliers_do_not_matter_are_not_looked_for():
     mdp = MDP(BufferStock())
     s = mdp.sample_box(20, torch.Generator().manual_seed(0))
-    assert not priced_forms(mdp, [HIGH], lambda s: 0.5 * s, s).prices
+    assert not forms_with_multipliers(mdp, [HIGH], lambda s: 0.5 * s, s).knows_multipliers
 
 
 def test_a_grid_that_cannot_fit_is_refused_before_anything_is_allocated(monkeypatch):

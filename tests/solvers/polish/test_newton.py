@@ -24,7 +24,7 @@ from econrl.models import (
 from econrl.optimality.bounded_forms import BOTH, FREE, HIGH, LOW, Forms, forms_of
 from econrl.optimality.euler import binding_multiplier, condition, costate
 from econrl.optimality.find_structure import find_structure
-from econrl.optimality.multipliers import cannot_price
+from econrl.optimality.multipliers import why_multipliers_are_unknown
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import living_states
@@ -294,12 +294,12 @@ def test_tomorrows_multiplier_is_the_same_whether_it_is_known_or_found():
     policy = lambda s: 0.0 * s[..., :2]  # noqa: E731
     s = mdp.sample_box(10, torch.Generator().manual_seed(0))
 
-    def gains(s):
+    def multipliers(s):
         a = policy(s)
         r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
         return binding_multiplier(mdp, structure, policy, s, a, 1) / r_a.abs()
 
-    found, known = costate(mdp, structure, policy, s), costate(mdp, structure, policy, s, gains=gains)
+    found, known = costate(mdp, structure, policy, s), costate(mdp, structure, policy, s, multipliers=multipliers)
     assert (found - costate(mdp, structure, policy, s, depth=0)).abs().max() > 1e-3  # it matters
     assert (known - found).abs().max() < 1e-12
 
@@ -308,12 +308,12 @@ def test_an_irreversible_model_is_polished_with_its_multipliers():
     model = IRBC(n=2, irreversible=True)
     start = solve(model, Perturbation())
     solution = solve(model, Newton(hidden=(8,), nodes=2, paths=50), warm_start=start, steps=15)
-    assert solution._policy.prices
+    assert solution._policy.knows_multipliers
     assert solution.training["error"].min() < 0.1 * solution.training["error"][0]
     s = solution.mdp.tensor([[1.2, 0.8, -0.15, 0.15]])  # much capital that is worth little in the first country
-    gains = solution._policy.gains(s)[0]
-    assert gains[0] < 0
-    assert gains[1] == 0
+    multipliers = solution._policy.multipliers(s)[0]
+    assert multipliers[0] < 0
+    assert multipliers[1] == 0
     assert solution._policy(s)[0, 0] == 0
 
 
@@ -411,10 +411,10 @@ def test_a_solution_with_other_parameters_is_a_warm_start():
 def test_multipliers_that_cannot_be_known_along_with_the_policy_are_refused_with_a_reason(monkeypatch):
     mdp = MDP(Portfolio(n=2))  # the reward does not depend on the shares of assets
     s = mdp.sample_box(5, torch.Generator().manual_seed(0))
-    assert "has no unit" in cannot_price(mdp, s, mdp.exact_policy(s))
+    assert "has no unit" in why_multipliers_are_unknown(mdp, s, mdp.exact_policy(s))
     mdp = MDP(Investment())  # dividends fall with investment
     s = mdp.sample_box(5, torch.Generator().manual_seed(0))
-    assert cannot_price(mdp, s, mdp.act(s, s[:, :1])) == ""
+    assert why_multipliers_are_unknown(mdp, s, mdp.act(s, s[:, :1])) == ""
     monkeypatch.setattr(newton, "matter", lambda structure: True)
     model = LifeCycle(horizon=3, retirement=2)
     with pytest.raises(SolveError, match="each period of a life cycle has multipliers of its own"):
