@@ -16,7 +16,8 @@ from econrl.solvers.grid.vi import VI
 from econrl.solvers.off_policy.ddpg import DDPG
 from econrl.solvers.perturbation.perturbation import Perturbation
 from econrl.solvers.polish.newton import Newton
-from econrl.solvers.polish.polish_run import EXACT, START_SHARE
+from econrl.solvers.polish.polish import START_SHARE
+from econrl.solvers.polish.polish_run import EXACT
 from econrl.storage.checkpoint import function_from, function_state
 
 GOOD_START = 0.01  # held-out error of a perturbation from which the polish can begin

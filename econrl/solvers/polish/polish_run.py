@@ -1,184 +1,35 @@
-"""The polish of a policy: what it begins from, its networks, and its steps, everywhere or backwards through a life."""
+"""The polish of a policy, step by step: everywhere, or backwards through a life."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from econrl.accuracy.held_out import HeldOut
-from econrl.approximation.networks import exchangeable
-from econrl.approximation.units import units_of
-from econrl.errors import SolveError
-from econrl.optimality.bounded_forms import FREE, forms_of
-from econrl.optimality.find_structure import find_structure
 from econrl.optimality.multipliers import (
-    matter,
     multiplier_residuals,
-    steepness,
-    why_multipliers_are_unknown,
-    without_multipliers,
 )
-from econrl.optimality.quadrature_choice import KINKED, coarsest
 from econrl.problem.bellman import lookahead
 from econrl.problem.mdp import MDP
-from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import own_states
-from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.run import LifeCycleRun, Run
 from econrl.solvers.common.task import Answer, Task
-from econrl.solvers.off_policy.ddpg import DDPG
-from econrl.solvers.perturbation.expansions import ExpandedPolicy, ExpandedValue
-from econrl.solvers.perturbation.linear_policy import LinearPolicy, QuadraticValue
-from econrl.solvers.polish.correction_networks import PeriodFunction, PolishedPolicy, PolishedValue
+from econrl.solvers.perturbation.expansions import ExpandedPolicy
+from econrl.solvers.perturbation.linear_policy import LinearPolicy
 from econrl.solvers.polish.levenberg_marquardt import GaussNewton, Parameters
-from econrl.solvers.polish.network_value import imitate, solve_bellman, with_weights
+from econrl.solvers.polish.network_value import with_weights
+from econrl.solvers.polish.polish import Polish, Polished, actor_critic
 from econrl.solvers.polish.residuals import euler_rows, optimality_rows, picked
-from econrl.solvers.polish.sampler import Sampler
 from econrl.storage.checkpoint import function_from, function_state
 
-START_SHARE = 1 / 3  # of a time limit, at most, for the actor-critic that a run may begin with: the polish is faster
-START_STATES, FEWEST_STATES = 2000, 256  # to learn from the starting policy; in a step
 DEFAULT_STEPS = 300  # two to five minutes on a small model
 EXACT = 1e-12  # an error at which nothing is left to polish
 MOST_DOUBLINGS = 3  # of the states in a step, until what is left is not their noise
 FOR_VALUE = 0.15  # of a time limit, kept for the value
-NUMBERS = 4_000_000  # held at once in a chunk: states x residuals x (nodes + 1) x widths
-
-
-class Settings(Protocol):
-    """What the polish reads of the method's settings (`Newton`)."""
-
-    @property
-    def hidden(self) -> tuple[int, ...]: ...
-    @property
-    def rows(self) -> float: ...
-    @property
-    def box(self) -> float: ...
-    @property
-    def paths(self) -> int: ...
-    @property
-    def nodes(self) -> int: ...
-    @property
-    def quadrature(self) -> float: ...
-    @property
-    def every(self) -> int: ...
-    @property
-    def patience(self) -> int: ...
-    @property
-    def settling(self) -> int: ...
-    @property
-    def fit_steps(self) -> int: ...
-    @property
-    def value_steps(self) -> int: ...
-    @property
-    def start_steps(self) -> int: ...
-
-
-def actor_critic(task: Task, steps: int) -> tuple[StateFunction, StateFunction]:
-    """A short run of DDPG to begin with."""
-    method = DDPG()
-    mdp = MDP(task.model, task.device, method.dtype, Quadrature(nodes=method.nodes))
-    limit = None if task.time_limit is None else START_SHARE * task.remaining()
-    result = method.run(mdp, Task(task.model, task.device, task.seed, steps, limit))
-    return result.policy, result.value
-
-
-class Polish:
-    """The networks that Gauss-Newton moves, the problem with the quadrature that suffices, and the states they see.
-
-    `start` is what the networks begin as. Raises SolveError where tomorrow's multipliers matter and cannot be known.
-    """
-
-    def __init__(
-        self,
-        method: Settings,
-        mdp: MDP,
-        task: Task,
-        start: Answer,
-        drifts: bool,
-        look_at_the_clock: Callable[[], None],
-    ) -> None:
-        self.method, self.task, self.look_at_the_clock = method, task, look_at_the_clock
-        policy, value = (function.on(mdp) for function in start)
-        self.start_policy, self.start_value = policy, value
-        self.sampler = Sampler(mdp, method.box, method.paths, drifts, task.generator(mdp.device))
-        torch.default_generator.manual_seed(task.seed)  # of the networks' first weights: the start has drawn from it
-        s = self.sampler.sample(policy, START_STATES)
-        forms = forms_of(mdp, s, policy(s))
-        smooth = all(form == FREE for form in forms)
-        self.structure = without_multipliers(find_structure(mdp), forms, mdp)
-        self.with_multipliers = matter(self.structure)
-        self.mdp = self.coarser(mdp, policy, s[:500]) if smooth or self.with_multipliers else mdp
-        if self.with_multipliers:
-            self.require_multipliers(mdp, s, policy(s))
-        steep = steepness(mdp, self.structure, policy, s[:100]) if self.with_multipliers else None
-        hidden = method.hidden if mdp.horizon is None else method.hidden[:1]
-        units, linear = units_of(value(s)), smooth and isinstance(policy, LinearPolicy | ExpandedPolicy)
-        quadratic = isinstance(value, QuadraticValue | ExpandedValue) and units.sign == 0
-        self.policy = PolishedPolicy(mdp, hidden, forms, linear, steep).to(mdp.device, mdp.dtype)
-        self.value = PolishedValue(mdp, hidden, asdict(units), quadratic).to(mdp.device, mdp.dtype)
-        for function in (self.policy, self.value):
-            function.mdp = self.mdp
-            function.requires_grad_(False)
-        self.sampler.begin_paths()
-        self.states, self.states_for_value = self.enough(self.policy, self.sampler.rows), self.enough(self.value, 1)
-        if not self.structure.exists:
-            self.states = max(self.states, self.states_for_value)
-        points = len(self.mdp.nodes) * (len(self.mdp.nodes) if self.structure.joint else 1) + 1
-        width = max(sum(hidden) * (mdp.groups[0].size if exchangeable(mdp) else 1), mdp.S)
-        self.chunk = max(NUMBERS // (points * width * self.sampler.rows), 4)
-
-    def coarser(self, mdp: MDP, policy: StateFunction, s: Tensor) -> MDP:
-        """The problem with as few nodes as leave the residuals of the start as they are."""
-        if not self.structure.exists:
-            return mdp
-        tolerance = max(self.method.quadrature, KINKED) if self.with_multipliers else self.method.quadrature
-        return coarsest(mdp, self.structure, policy, s, self.method.nodes, tolerance, self.look_at_the_clock)
-
-    def require_multipliers(self, mdp: MDP, s: Tensor, a: Tensor) -> None:
-        """Raise SolveError where tomorrow's multipliers cannot be known along with the policy."""
-        one = "each period of a life cycle has multipliers of its own"
-        if reason := one if mdp.horizon is not None else why_multipliers_are_unknown(mdp, s, a):
-            why = f"where a bound binds tomorrow its multiplier enters today's Euler equation, and {reason}"
-            raise SolveError(f"newton cannot polish {type(mdp.model).__name__}: {why}. Take time_iteration or ddpg")
-
-    def enough(self, function: PeriodFunction, rows: int) -> int:
-        """States in a step, where each gives so many residuals."""
-        weights = sum(p.numel() for p in function.networks[0].parameters())
-        return max(int(self.method.rows * weights / rows), FEWEST_STATES)
-
-    def imitate(self, function: PeriodFunction, period: int, s: Tensor, z: Tensor) -> None:
-        """Fit one network's outputs to z (B, outputs) at the states s (B, S)."""
-        imitate(function, period, s, z, self.chunk, self.method.fit_steps)
-
-    def evaluate(self, policy: StateFunction) -> None:
-        """Find the value of a policy, from the starting value, in the time that is left."""
-        if isinstance(self.start_value, QuadraticValue | ExpandedValue) and self.value.base is not None:
-            self.value.begin_at(self.start_value)
-        else:
-            s = self.sampler.known(self.sampler.sample(policy, self.states_for_value))
-            self.imitate(self.value, 0, s, self.value.units.raw(self.start_value(s)).unsqueeze(-1))
-        states = partial(self.sampler.sample, policy, self.states_for_value)
-        steps, remaining = self.method.value_steps, self.task.remaining
-        solve_bellman(self.mdp, policy, self.value, states, self.chunk, steps, remaining)
-
-    def state(self) -> dict[str, Any]:
-        """The start, the networks, and what further draws depend on."""
-        start = [function_state(function) for function in (self.start_policy, self.start_value)]
-        networks = [function.state_dict() for function in (self.policy, self.value)]
-        return {"start": start, "networks": networks, "sampler": self.sampler.state()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        for function, kept in zip((self.policy, self.value), state["networks"], strict=True):
-            function.load_state_dict(kept)
-        self.sampler.restore(state["sampler"])
 
 
 class Polishing(Run):
@@ -186,7 +37,7 @@ class Polishing(Run):
 
     overrules_measure = False
 
-    def __init__(self, method: Settings, mdp: MDP, task: Task, held_out: HeldOut) -> None:
+    def __init__(self, method: Polished, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
         self.method = method
         self.polish: Polish | None = None
@@ -221,7 +72,7 @@ class Polishing(Run):
 class PolishRun(Polishing):
     """A stationary model: steps on fresh states, and then the value of the best policy."""
 
-    def __init__(self, method: Settings, mdp: MDP, task: Task, held_out: HeldOut) -> None:
+    def __init__(self, method: Polished, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(method, mdp, task, held_out)
         self.reserve = FOR_VALUE * (task.time_limit or 0.0)
         self.made, self.states, self.since, self.doublings = 0, 0, -1, 0
