@@ -352,3 +352,25 @@ def test_a_variant_shares_what_stays_the_same():
         assert torch.equal(variant.nodes, made.nodes)
         assert torch.equal(variant.weights(variant.low), made.weights(made.low))
         assert torch.equal(variant.low, made.low)
+
+
+def test_the_groups_of_a_given_problem_are_its_own():
+    """A choice that is made leaves its column, and those of the members move up."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Grouped(Kinds):
+        def states(self):
+            return State("k", low=0.5, high=2.0), State("x", low=-1.0, high=1.0, size=2, group="farm")
+
+        def actions(self):
+            return Choice("d", n=2), Action("c", low=0.0, high=1.0, size=2, group="farm")
+
+    mdp = MDP(Grouped())
+    (group,) = mdp.groups
+    given = mdp.given(mdp.options[1])
+    (own,) = given.groups
+    assert group.actions.tolist() == [[1], [2]]
+    assert own.actions.tolist() == [[0], [1]]
+    assert given.nodes is mdp.nodes
+    assert mdp.given(mdp.options[1]) is given
+    assert float(given.actions(given.low[:2]).d) == 1.0
