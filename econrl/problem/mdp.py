@@ -105,7 +105,7 @@ class MDP:
         return self._like(device=device or self.device, dtype=dtype or self.dtype)
 
     def with_model(self, model: Model) -> Self:
-        """The problem of another model with the same variables."""
+        """The problem of another model, whose variables have the same names, sizes and domains."""
         return self._like(model=model)
 
     def _like(self, **changed: Any) -> Self:
@@ -144,7 +144,7 @@ class MDP:
         """Each state, t of a life cycle among them, with its columns."""
         return list(zip(with_calendar(self.state_variables, self.horizon), self.state_slots, strict=True))
 
-    @property
+    @cached_property
     def continuous_actions(self) -> list[tuple[ActionKind, Slot]]:
         """Each variable among the actions that is no choice, with its columns."""
         return [(v, slot) for v, slot in self.feasible_set.laid if v.shares.options is None]

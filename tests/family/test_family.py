@@ -334,8 +334,8 @@ class Stubborn(StochasticGrowth):
         ({"k": (0.5, 1.5)}, "a parameter 'k' and a variable 'k'"),
         ({"p": (0.2, 0.8)}, "MarkovChain 'y' varies"),
         ({"q": (0.2, 0.8)}, "shock 'd' varies"),
-        ({"gamma": (1, 5)}, "Stubborn.reward with a tensor as its parameter 'gamma': .*test_over.py, line .*where"),
-        ({"alpha": (0.3, 0.4), "delta": (0.02, 0.05)}, "Stubborn.discount .* 'delta': .*test_over.py, line"),
+        ({"gamma": (1, 5)}, "Stubborn.reward with a tensor as its parameter 'gamma': .*test_family.py, line .*where"),
+        ({"alpha": (0.3, 0.4), "delta": (0.02, 0.05)}, "Stubborn.discount .* 'delta': .*test_family.py, line"),
         ({"odd": (0.5, 0.9)}, "Stubborn.transition .* 'odd' is not what it is at the number"),
     ],
 )

@@ -25,6 +25,7 @@ from econrl.optimality.find_structure import find_structure
 from econrl.optimality.greedy import greedy_residuals
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
+from econrl.spec.share_sets import project_on_simplex
 from econrl.utility import crra
 
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}  # the same derivatives by two routes, each a few dozen operations in float64
@@ -381,7 +382,7 @@ def test_budget_residual_is_zero_at_the_optimum_of_each_kind_and_large_elsewhere
 def test_projection_on_the_simplex_is_the_nearest_point():
     generator = torch.Generator().manual_seed(0)
     x = 2 * torch.randn(50, 4, generator=generator, dtype=torch.float64)
-    found = euler.project_on_simplex(x)
+    found = project_on_simplex(x)
     assert (found >= 0).all()
     torch.testing.assert_close(found.sum(-1), torch.ones(50, dtype=torch.float64), rtol=1e-14, atol=0)
     rivals = torch.rand(2000, 4, generator=generator, dtype=torch.float64).log()
@@ -389,7 +390,7 @@ def test_projection_on_the_simplex_is_the_nearest_point():
     for i in range(50):
         assert ((rivals - x[i]).norm(dim=-1) >= (found[i] - x[i]).norm() - 1e-12).all()  # rounding
     inside = rivals[:10]
-    torch.testing.assert_close(euler.project_on_simplex(inside), inside, rtol=0, atol=1e-15)
+    torch.testing.assert_close(project_on_simplex(inside), inside, rtol=0, atol=1e-15)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -225,13 +225,12 @@ def test_gym_and_given_problems_take_it(model, hasty):
 SMALL = {
     "vi": VI(points=5, nodes=2, howard=3),
     "ddpg": DDPG(hidden=(4, 4), batch=8, environments=4, rung=1),
-    "time_iteration": econrl.TimeIteration(points=5, nodes=2),
-    "newton": econrl.Newton(hidden=(4, 4), nodes=2),
     "sac": econrl.SAC(hidden=(4, 4), batch=8, environments=4, warm_up=1),
     "ppo": econrl.PPO(hidden=(4, 4), environments=8, periods=2, episode=4),
     "dqn": econrl.DQN(hidden=(4, 4), batch=8, environments=4, actions=3),
     "q_learning": econrl.QLearning(points=5, actions=3, environments=8),
 }
+DEAR = {"time_iteration": econrl.TimeIteration(points=5, nodes=2), "newton": econrl.Newton(hidden=(4, 4), nodes=2)}
 
 
 @pytest.fixture
@@ -248,7 +247,8 @@ def test_methods_solve_it_tables_show_it_and_files_hold_it(model, hasty, tmp_pat
     assert {"vi", "q_learning", "ppo"} <= {method.name for method in able}
     assert model.action == "choice" or {"ddpg", "sac"} <= {method.name for method in able}
     turn = (CASES + NEW).index(model) % (len(able) - 1)
-    for method in able if model in NEW else (able[1 + turn], able[0]):
+    dear = [method for method in DEAR.values() if method.why_not(mdp) is None]
+    for method in [*able, *dear] if model in NEW else (able[1 + turn], able[0]):
         solution = econrl.solve(model, method, steps=2, progress=False)
         assert solution.policy(solution.mdp.low).isfinite().all()
     table = solution.policy_table()
@@ -296,8 +296,8 @@ def test_new_kinds_are_solved_as_the_built_in_ones_that_mean_the_same():
     np.testing.assert_allclose(ours[["c", "value"]], theirs[["c", "value"]], rtol=1e-9, atol=1e-9)
 
 
-def test_a_new_action_kind_has_an_euler_equation_and_a_family():
-    """Its bounds are those of the state's member, and grid, polish and perturbation treat it like any other."""
+def test_a_new_action_kind_in_a_family(hasty):
+    """Its bounds are those of the state's member."""
 
     @dataclass(frozen=True, kw_only=True)
     class Wide(Kinds):
@@ -306,7 +306,7 @@ def test_a_new_action_kind_has_an_euler_equation_and_a_family():
         def actions(self):
             return Around("c", centre=lambda s: s.k / 2, reach=self.reach)
 
-    solution = econrl.solve(Wide(), SMALL["time_iteration"], steps=2, progress=False, over={"reach": (0.3, 0.5)})
+    solution = econrl.solve(Wide(), SMALL["ddpg"], steps=2, progress=False, over={"reach": (0.3, 0.5)})
     narrow, wide = (solution.at(reach=reach).mdp for reach in (0.3, 0.5))
     s = narrow.tensor([[1.0, 0.0]])
     assert float(narrow.act(s, narrow.tensor([[40.0]]))) == pytest.approx(0.8)
@@ -352,3 +352,25 @@ def test_a_variant_shares_what_stays_the_same():
         assert torch.equal(variant.nodes, made.nodes)
         assert torch.equal(variant.weights(variant.low), made.weights(made.low))
         assert torch.equal(variant.low, made.low)
+
+
+def test_the_groups_of_a_given_problem_are_its_own():
+    """A choice that is made leaves its column, and those of the members move up."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Grouped(Kinds):
+        def states(self):
+            return State("k", low=0.5, high=2.0), State("x", low=-1.0, high=1.0, size=2, group="farm")
+
+        def actions(self):
+            return Choice("d", n=2), Action("c", low=0.0, high=1.0, size=2, group="farm")
+
+    mdp = MDP(Grouped())
+    (group,) = mdp.groups
+    given = mdp.given(mdp.options[1])
+    (own,) = given.groups
+    assert group.actions.tolist() == [[1], [2]]
+    assert own.actions.tolist() == [[0], [1]]
+    assert given.nodes is mdp.nodes
+    assert mdp.given(mdp.options[1]) is given
+    assert float(given.actions(given.low[:2]).d) == 1.0
