@@ -34,10 +34,10 @@ def coarsest(
     def residuals(mdp: MDP) -> Tensor:
         return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s, look_at_the_clock)
 
-    finest = MDP(mdp.model, mdp.device, mdp.dtype, FINER)
+    finest = mdp.with_quadrature(FINER)
     reference = residuals(finest)
     for nodes in NODES:
-        coarse = MDP(mdp.model, mdp.device, mdp.dtype, Quadrature(nodes=nodes))
+        coarse = mdp.with_quadrature(Quadrature(nodes=nodes))
         if nodes >= most or len(coarse.nodes) >= len(finest.nodes):
             break
         if (residuals(coarse) - reference).abs().mean() <= tolerance:

@@ -77,7 +77,7 @@ class Sketch:
 def sketch(method: TimeIterated, mdp: MDP, task: Task) -> Sketch:
     """A few iterations on a coarse grid, from the warm start, the perturbation or the best constant shares."""
     start, structure, generator = first_policy(mdp, task), find_structure(mdp), task.generator(mdp.device)
-    few = MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
+    few = mdp.with_quadrature(Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
     box = mdp.sample_box(SAMPLE, generator)
     forms = forms_with_multipliers(few, general_forms(mdp), start, box[:FEW])
     deadline = (1 - SKETCH_SHARE) * task.remaining() if task.time_limit is not None else 0.0

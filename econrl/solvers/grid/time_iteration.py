@@ -49,7 +49,5 @@ class TimeIteration(OnTensorGrid, TimeIterated):
 
     def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Run:
         """Raises SolveError for a grid that does not fit into memory."""
-        self.check_memory(
-            MDP(task.model, mdp.device, mdp.dtype, Quadrature(nodes=1))
-        )  # what the sketch, too, must have
+        self.check_memory(mdp.with_quadrature(Quadrature(nodes=1)))  # what the sketch, too, must have
         return time_iteration(self, mdp, task, held_out)

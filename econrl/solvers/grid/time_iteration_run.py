@@ -64,7 +64,7 @@ class OnGrid(Run):
 
     def restore_grid(self, state: dict[str, Any]) -> None:
         """The grid, and all on it, as `grid_state` found it."""
-        mdp = MDP(self.task.model, self.mdp.device, self.mdp.dtype, Quadrature(nodes=state["nodes"]))
+        mdp = self.mdp.with_quadrature(Quadrature(nodes=state["nodes"]))
         self.make_grid(mdp, state["forms"], state["grid"])
         self.it.restore(state["iteration"])
 
