@@ -24,7 +24,7 @@ from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import own_states
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.run import LifeCycleRun, Run
-from econrl.solvers.common.task import Answer, Task
+from econrl.solvers.common.task import Answer, Result, Task
 from econrl.solvers.off_policy.ddpg import DDPG
 from econrl.solvers.perturbation.expansions import ExpandedPolicy, ExpandedValue
 from econrl.solvers.perturbation.linear_policy import LinearPolicy, QuadraticValue
@@ -73,13 +73,12 @@ class Settings(Protocol):
     def start_steps(self) -> int: ...
 
 
-def actor_critic(task: Task, steps: int) -> tuple[StateFunction, StateFunction]:
+def actor_critic(task: Task, steps: int) -> Result:
     """A short run of DDPG to begin with."""
     method = DDPG()
     mdp = MDP(task.model, task.device, method.dtype, Quadrature(nodes=method.nodes))
     limit = None if task.time_limit is None else START_SHARE * task.remaining()
-    result = method.run(mdp, Task(task.model, task.device, task.seed, steps, limit))
-    return result.policy, result.value
+    return method.run(mdp, Task(task.model, task.device, task.seed, steps, limit))
 
 
 class Polish:
@@ -175,10 +174,20 @@ class Polishing(Run):
         super().__init__(mdp, task, held_out)
         self.method = method
         self.polish: Polish | None = None
+        self.interrupted = False  # whether Ctrl-C ended what it begins from
 
     def begin(self) -> None:
-        self.start = self.task.warm_start or actor_critic(self.task, self.method.start_steps)
+        if self.task.warm_start is not None:
+            self.start = self.task.warm_start
+        else:
+            found = actor_critic(self.task, self.method.start_steps)
+            self.start, self.interrupted = (found.policy, found.value), found.interrupted
         self.held_out.tolerate(self.start[0])
+
+    def measured(self, error: float, best: bool) -> None:
+        """Raises KeyboardInterrupt once the start is measured, where that was interrupted: it is the answer."""
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def due(self, step: int) -> bool:
         return step == 0 or step % self.method.every == 0
@@ -295,6 +304,7 @@ class PolishRun(Polishing):
         return self.start if self.polish is None else (self.polish.policy, self.polish.value)
 
     def measured(self, error: float, best: bool) -> None:
+        super().measured(error, best)
         self.converged = error <= EXACT
         if self.made == 0:
             return
