@@ -58,8 +58,10 @@ def solve(
     seed        of all random numbers
     device      "auto" (CUDA where there is one), "cpu", "cuda"
     progress    show the error while it runs; default: on a terminal
-    checkpoint  a file that keeps the state of the run, written at every measurement of the error. The same call with
-                a file that is there goes on from it, and gives the result of a run that was never interrupted
+    checkpoint  a file that keeps the state of the run, whatever the method, written at every measurement of the error
+                and after every period of a life cycle. The same call with a file that is there goes on from it, and
+                gives the result of a run that was never interrupted, bit for bit (but for a time limit that then falls
+                elsewhere)
     warm_start  a solution of the model, perhaps with other parameters, that `newton` begins from
     over        ranges of parameters, {"gamma": (1, 5)}: one policy solves the model at all of them, and `solution.at(
                 gamma=3.2)` is the solution of one

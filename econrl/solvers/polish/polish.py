@@ -26,7 +26,7 @@ from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.method import Method, require
-from econrl.solvers.common.task import Answer, Task
+from econrl.solvers.common.task import Answer, Result, Task
 from econrl.solvers.off_policy.ddpg import DDPG
 from econrl.solvers.perturbation.expansions import ExpandedPolicy, ExpandedValue
 from econrl.solvers.perturbation.linear_policy import LinearPolicy, QuadraticValue
@@ -80,13 +80,12 @@ class Polished(Method):
         require(self, "quadrature", self.quadrature >= 0, "at least 0")
 
 
-def actor_critic(task: Task, steps: int) -> tuple[StateFunction, StateFunction]:
+def actor_critic(task: Task, steps: int) -> Result:
     """A short run of DDPG to begin with."""
     method = DDPG()
     mdp = MDP(task.model, task.device, method.dtype, Quadrature(nodes=method.nodes))
     limit = None if task.time_limit is None else START_SHARE * task.remaining()
-    result = method.run(mdp, Task(task.model, task.device, task.seed, steps, limit))
-    return result.policy, result.value
+    return method.run(mdp, Task(task.model, task.device, task.seed, steps, limit))
 
 
 class Polish:

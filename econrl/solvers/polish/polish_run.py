@@ -41,10 +41,20 @@ class Polishing(Run):
         super().__init__(mdp, task, held_out)
         self.method = method
         self.polish: Polish | None = None
+        self.interrupted = False  # whether Ctrl-C ended what it begins from
 
     def begin(self) -> None:
-        self.start = self.task.warm_start or actor_critic(self.task, self.method.start_steps)
+        if self.task.warm_start is not None:
+            self.start = self.task.warm_start
+        else:
+            found = actor_critic(self.task, self.method.start_steps)
+            self.start, self.interrupted = (found.policy, found.value), found.interrupted
         self.held_out.tolerate(self.start[0])
+
+    def measured(self, error: float, best: bool) -> None:
+        """Raises KeyboardInterrupt once the start is measured, where that was interrupted: it is the answer."""
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def due(self, step: int) -> bool:
         return step == 0 or step % self.method.every == 0
@@ -163,6 +173,7 @@ class PolishRun(Polishing):
         return self.start if self.polish is None else (self.polish.policy, self.polish.value)
 
     def measured(self, error: float, best: bool) -> None:
+        super().measured(error, best)
         self.converged = error <= EXACT
         if self.made == 0:
             return
