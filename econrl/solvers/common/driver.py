@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Protocol
 
@@ -63,7 +64,12 @@ class Drive:
             self.message = f"stopped by the time limit {self.run.where(self.step)}"
             self.measure()
         except Exception as error:
-            if self.tracker.best is None or self.step == 0:  # before the first step there is but what it begins from
+            if self.step == 0:  # there is but what the run begins from
+                raise
+            if self.tracker.best is None:
+                with contextlib.suppress(Exception):  # the periods of a life cycle that are solved, if there are any
+                    self.measure()
+            if self.tracker.best is None:
                 raise
             self.message = f"stopped {self.run.where(self.step)} by an error: {in_words(error)}"
 
