@@ -46,6 +46,7 @@ class Slot:
 
     @property
     def indices(self) -> range:
+        """Its columns in the flat tensor."""
         return range(self.start, self.stop)
 
     @property

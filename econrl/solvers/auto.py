@@ -20,7 +20,7 @@ from econrl.solvers.polish.polish import START_SHARE
 from econrl.solvers.polish.polish_run import EXACT
 from econrl.storage.checkpoint import function_from, function_state
 
-GOOD_START = 0.01  # held-out error of a perturbation from which the polish can begin
+GOOD_START = 0.01  # held-out error of a perturbation from which the polish can begin: Gauss-Newton has converged
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,13 @@ class Auto(Method):
     """Widths of the hidden layers of the polished policy and value."""
     nodes: int = Newton.nodes
     """Quadrature nodes a shock at most."""
+    start_steps: int = Newton.start_steps
+    """Steps of the actor-critic where no other method gives a start for the polish."""
 
     def __post_init__(self) -> None:
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
-        require(self, "nodes", self.nodes >= 1, "at least 1")
+        for name in ("nodes", "start_steps"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
 
     def run(self, mdp: MDP, task: Task) -> Result:
         """Raises SolveError where no stage gave a policy."""
@@ -63,10 +66,10 @@ class Auto(Method):
         if task.warm_start is None:
             stages.run(perturbation)
         if task.warm_start is None and stages.error > GOOD_START:
-            stages.run(DDPG(), newton.start_steps, START_SHARE)
+            stages.run(DDPG(), self.start_steps, START_SHARE)
         improved = stages.run(newton, task.steps)
         if not improved and stages.by == perturbation.name and stages.error > EXACT:
-            stages.run(DDPG(), newton.start_steps, START_SHARE)
+            stages.run(DDPG(), self.start_steps, START_SHARE)
             stages.run(newton, task.steps)
         return stages.result()
 

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from test_choices import Mixed
-from test_variables import Everything
 
 from econrl import Action, Budget, Model, State
 from econrl.approximation.stochastic_policy import ActionDistribution, StochasticPolicy
 from econrl.models import IRBC, BrockMirman, RustBus
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import restore
+from example_models import Everything, Mixed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -525,7 +525,7 @@ class Irreversible(Model):
         }[self.action]
 
     def shocks(self):
-        return Discrete("p", values=self.knows_multipliers, probabilities=(0.5, 0.5))
+        return Discrete("p", values=self.prices, probabilities=(0.5, 0.5))
 
     def kept(self, s):
         return (1 - self.delta) * s.k
@@ -568,7 +568,7 @@ class Irreversible(Model):
     def expected_shadow_price(self, t, k):
         if t == 3:
             return self.marginal(self.worth, k)
-        return sum(self.shadow_price(t, k, p) for p in self.knows_multipliers) / 2
+        return sum(self.shadow_price(t, k, p) for p in self.prices) / 2
 
     def shadow_price(self, t, k, p):
         """lambda_t: the product, and what is kept, worth p if the firm buys more, else what it brings later."""
@@ -579,9 +579,7 @@ class Irreversible(Model):
     def optimum(self, s):
         """Optimal investment at flat states (..., 3) whose price is one of the two."""
         k, p, t = s.unbind(-1)
-        table = torch.tensor(
-            [[self.wanted(t, p) for p in self.knows_multipliers] for t in range(3)], dtype=torch.float64
-        )
+        table = torch.tensor([[self.wanted(t, p) for p in self.prices] for t in range(3)], dtype=torch.float64)
         return (table[t.clamp(max=2).long(), (p > 1).long()] - (1 - self.delta) * k).clamp(min=0)
 
 

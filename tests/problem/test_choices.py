@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import econrl
-from econrl import Action, Budget, Choice, DiscreteState, Model, Normal, State
+from econrl import Choice, DiscreteState, State
 from econrl.accuracy.error_table import measure
 from econrl.errors import MethodError, SpecError
 from econrl.models import JobSearch, Retirement, RustBus
@@ -18,33 +18,7 @@ from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers import METHODS
 from econrl.solvers.grid.vi import VI
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mixed(Model):
-    """Choices before, between and after continuous actions, whose bounds read them; a discrete state."""
-
-    beta: float = 0.9
-
-    def states(self):
-        return State("k", low=1.0, high=2.0), DiscreteState("mood", n=3)
-
-    def actions(self):
-        return (
-            Choice("work", n=2),
-            Action("c", low=0.0, high=lambda s, a: s.k * (1 + a.work)),
-            Choice("town", n=3),
-            Budget("x", size=2, total=lambda s, a: s.k + a.town),
-        )
-
-    def shocks(self):
-        return Normal("e", std=0.1)
-
-    def reward(self, s, a):
-        return a.c.log() + (a.x * torch.tensor([1.0, 2.0])).sum(-1).log() - a.work * s.k + a.town * s.mood / 10
-
-    def transition(self, s, a, e):
-        return {"k": 1 + 0.5 * (s.k - 1) + 0.1 * a.work, "mood": a.town}
+from example_models import Mixed
 
 
 def solve(model, method="vi", **budget):

@@ -235,7 +235,6 @@ DEAR = {"time_iteration": econrl.TimeIteration(points=5, nodes=2), "newton": eco
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr("econrl.solvers.off_policy.ddpg.START_STEPS", 2)
     monkeypatch.setattr("econrl.approximation.constant_shares.ROUNDS", 1)
 
 

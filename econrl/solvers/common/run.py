@@ -132,4 +132,4 @@ class LifeCycleRun(Run):
         return True
 
     def where(self, step: int) -> str:
-        return f"with {self.horizon - self.done} of {self.horizon} periods to go"
+        return f"after {self.done} periods, with {self.horizon - self.done} of {self.horizon} to go"

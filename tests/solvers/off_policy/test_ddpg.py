@@ -440,7 +440,7 @@ def test_a_time_limit_is_spent_on_steps_however_long_a_measurement_takes(for_mea
 
 def test_the_clock_is_looked_at_after_every_step_however_rarely_the_error_is_measured(quick, monkeypatch):
     monkeypatch.setattr(training, "MEASURE_EVERY", 1000)
-    looks = itertools.count()
+    looks = itertools.count(1)
     monkeypatch.setattr(Task, "remaining", lambda self: 10.0 - next(looks))
     result = run(BrockMirman(), DDPG(**SMALL), steps=1000)
     assert result.steps == 10

@@ -23,7 +23,7 @@ from econrl.solvers.common.tracker import Tracker
 from econrl.solvers.off_policy import ddpg
 from econrl.solvers.off_policy import learner as off_policy
 from econrl.solvers.off_policy.twin_critics import Twins
-from learners import CPU
+from learners import CPU, mdp_of
 
 SMALL = {"hidden": (16, 16), "batch": 32, "environments": 16}
 TWINS = pytest.mark.parametrize("kind", [TD3, SAC])
@@ -330,9 +330,10 @@ def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(quick, mode
 
 @TWINS
 def test_a_plan_takes_its_steps_back(quick, kind):
-    learner, fresh = (learner_of(kind(prioritised=0.6, **SMALL)) for _ in range(2))
-    task = Task(BrockMirman(), CPU, time_limit=1000.0)
-    learner.method.plan(task, Tracker(task, HeldOut(task.model)), learner)
+    method, task = kind(prioritised=0.6, **SMALL), Task(BrockMirman(), CPU, time_limit=1000.0)
+    run = method.begin(mdp_of(task.model, method), task, HeldOut(task.model))
+    learner, fresh = run.learner, learner_of(method)
+    method.plan(run)
     for x in (learner, fresh):
         x.advance()
         x.update(1.0)

@@ -28,11 +28,11 @@ from econrl.optimality.multipliers import why_multipliers_are_unknown
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import living_states
-from econrl.solvers import auto
 from econrl.solvers.off_policy.ddpg_model import improve
-from econrl.solvers.polish import newton
+from econrl.solvers.polish import polish, polish_run
 from econrl.solvers.polish.correction_networks import PolishedPolicy
 from econrl.solvers.polish.levenberg_marquardt import GaussNewton
+from econrl.solvers.polish.residuals import picked
 
 SMALL = Newton(hidden=(8,), paths=50)
 
@@ -173,14 +173,14 @@ def test_newton_is_never_worse_than_its_start(monkeypatch):
         return 1.0, 0.5
 
     monkeypatch.setattr(GaussNewton, "step", harm)
-    monkeypatch.setattr(newton, "EXACT", 0.0)
+    monkeypatch.setattr(polish_run, "EXACT", 0.0)
     solution = solve(BrockMirman(), SMALL, warm_start=start, steps=10)
     assert mean_error(solution) < -12
 
 
 def test_a_residual_that_stops_being_a_number_ends_the_polish_with_a_message(monkeypatch):
     start = solve(StochasticGrowth(), Perturbation())
-    monkeypatch.setattr(newton, "euler_rows", lambda *arguments: torch.full((1,), torch.nan, dtype=torch.float64))
+    monkeypatch.setattr(polish_run, "euler_rows", lambda *arguments: torch.full((1,), torch.nan, dtype=torch.float64))
     solution = solve(StochasticGrowth(), SMALL, warm_start=start, steps=10)
     assert "stopped being numbers" in solution.info["message"]
     assert mean_error(solution) == pytest.approx(mean_error(start))
@@ -242,14 +242,12 @@ def test_auto_takes_the_endogenous_grid_method_where_it_applies():
 
 
 def test_auto_goes_on_where_a_stage_fails_and_keeps_the_best(monkeypatch):
-    monkeypatch.setattr(auto, "START_STEPS", 40)
-
     def fail(self, mdp, task):
         raise SolveError(f"{self.name} broke")
 
     monkeypatch.setattr(Newton, "run", fail)
     monkeypatch.setattr(EGM, "run", fail)
-    solution = solve(BufferStock(), "auto")
+    solution = solve(BufferStock(), econrl.Auto(start_steps=40))
     for said in ("egm broke", "the policy is that of ddpg", "no interior steady state", "newton broke"):
         assert said in solution.info["message"]
 
@@ -275,8 +273,8 @@ def test_a_network_that_treats_countries_alike_corrects_a_perturbation():
 
 def test_residuals_are_the_same_where_only_some_are_looked_at():
     R = torch.tensor([1.0, 2.0, 3.0])
-    assert newton.picked(R, torch.tensor([2.0, 0.0])).tolist() == [3.0, 1.0]
-    assert newton.picked(R, torch.zeros(0)) is R
+    assert picked(R, torch.tensor([2.0, 0.0])).tolist() == [3.0, 1.0]
+    assert picked(R, torch.zeros(0)) is R
 
 
 def test_where_wealth_drifts_away_the_polish_looks_beyond_the_domain():
@@ -415,7 +413,7 @@ def test_multipliers_that_cannot_be_known_along_with_the_policy_are_refused_with
     mdp = MDP(Investment())  # dividends fall with investment
     s = mdp.sample_box(5, torch.Generator().manual_seed(0))
     assert why_multipliers_are_unknown(mdp, s, mdp.act(s, s[:, :1])) == ""
-    monkeypatch.setattr(newton, "matter", lambda structure: True)
+    monkeypatch.setattr(polish, "matter", lambda structure: True)
     model = LifeCycle(horizon=3, retirement=2)
     with pytest.raises(SolveError, match="each period of a life cycle has multipliers of its own"):
         solve(model, SMALL, warm_start=solve(model, DDPG(hidden=(8,)), steps=2), steps=1)

@@ -299,11 +299,11 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypa
 
     def stops(walk, rate):
         if rate < 0.5:
-            raise RuntimeError("killed")
+            raise SystemExit("killed")
         broken(walk, rate)
 
     monkeypatch.setattr(Walk, "update", stops)
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(SystemExit, match="killed"):
         solve(method, steps=60, checkpoint=tmp_path / "run")
     monkeypatch.setattr(Walk, "update", broken)
     resumed = solve(method, steps=60, checkpoint=tmp_path / "run")
