@@ -27,8 +27,8 @@ class WithoutChain(Everything):
 BOTH = pytest.mark.parametrize("model", [WithoutChain(), Everything()])  # vmap refuses table[index] for one state
 
 
-def setup(shape=(7,), seed=0, model=Everything()):
-    mdp = MDP(model)
+def setup(shape=(7,), seed=0, model=None):
+    mdp = MDP(model or Everything())
     generator = torch.Generator().manual_seed(seed)
     n = math.prod(shape)
     s = mdp.sample_box(n, generator)

@@ -330,9 +330,10 @@ def test_a_killed_run_that_goes_on_ends_like_one_that_was_not_killed(quick, mode
 
 @TWINS
 def test_a_plan_takes_its_steps_back(quick, kind):
-    method, task = kind(prioritised=0.6, **SMALL), Task(BrockMirman(), CPU, time_limit=1000.0)
+    fresh = learner_of(kind(prioritised=0.6, **SMALL))
+    method, task = fresh.method, Task(BrockMirman(), CPU, time_limit=1000.0)
     run = method.begin(mdp_of(task.model, method), task, HeldOut(task.model))
-    learner, fresh = run.learner, learner_of(method)
+    learner = run.learner
     method.plan(run)
     for x in (learner, fresh):
         x.advance()
