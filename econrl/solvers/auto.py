@@ -6,9 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from econrl.errors import SolveError
+from econrl.errors import MethodError, SaveError, SolveError
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
+from econrl.solvers.common.driver import in_words
 from econrl.solvers.common.method import Method, require
 from econrl.solvers.common.task import Keeps, Result, Task
 from econrl.solvers.grid.egm import EGM
@@ -53,9 +54,13 @@ class Auto(Method):
             require(self, name, getattr(self, name) >= 1, "at least 1")
 
     def run(self, mdp: MDP, task: Task) -> Result:
-        """Raises SolveError where no stage gave a policy."""
+        """Raises SolveError where no stage gave a policy, and MethodError for a warm start where there are choices."""
         stages = Stages(task)
         if mdp.choices:
+            if task.warm_start is not None:
+                raise MethodError(
+                    "auto takes no warm_start where there are discrete choices: it takes vi, which takes none"
+                )
             stages.run(VI(), task.steps)
             return stages.result()
         egm, perturbation, newton = EGM(), Perturbation(), Newton(hidden=self.hidden, nodes=self.nodes)
@@ -86,7 +91,7 @@ class Stages:
         self.best: Result | None = None
         self.log: list[dict[str, Any]] = []
         self.messages: list[str] = []
-        self.steps, self.over = 0, False
+        self.steps, self.over, self.interrupted = 0, False, False
         self.checkpoint = None if task.checkpoint is None else StageCheckpoint(task.checkpoint)
 
     def run(self, method: Method, steps: int | None = None, share: float = 1.0) -> bool:
@@ -95,8 +100,11 @@ class Stages:
         if kept is not None:
             return self.recall(kept)
         improved = self.stage(method, steps, share)
-        if self.checkpoint is not None:
-            self.checkpoint.end_stage(self.describe(improved), self.task.elapsed())
+        if self.checkpoint is not None and not self.interrupted:  # else the same call is to go on with this stage
+            try:
+                self.checkpoint.end_stage(self.describe(improved), self.task.elapsed())
+            except SaveError as error:
+                self.messages.append(f"the checkpoint was not written: {error}")
         return improved
 
     def stage(self, method: Method, steps: int | None, share: float) -> bool:
@@ -125,11 +133,16 @@ class Stages:
         except SolveError as failure:
             self.messages.append(str(failure))
             return False
+        except Exception as failure:
+            if self.best is None:
+                raise
+            self.messages.append(f"{method.name} stopped by an error: {in_words(failure)}")
+            return False
         except KeyboardInterrupt:
             if self.best is None:
                 raise
             self.messages.append(f"interrupted at the beginning of {method.name}")
-            self.over = True
+            self.over = self.interrupted = True
             return False
         finally:
             task.started = own.started  # which counts what a resumed run had taken before
@@ -150,6 +163,7 @@ class Stages:
             self.messages.append(f"{method.name} did not improve on {self.by or 'the warm start'}")
         if result.message:
             self.messages.append(result.message)
+        self.interrupted = result.interrupted
         self.over = result.interrupted or (self.task.tol is not None and self.error <= self.task.tol)
         return better
 

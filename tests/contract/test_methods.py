@@ -271,6 +271,17 @@ def test_ctrl_c_in_any_stage_of_auto_ends_all_of_it(model, monkeypatch):
         assert len(started) == at, "no later stage starts"
 
 
+@pytest.mark.parametrize("model", STAGES, ids=lambda model: type(model).__name__)
+def test_auto_goes_on_with_the_stage_that_ctrl_c_ended(model, tmp_path, monkeypatch):
+    _, seen = whole(auto.Auto, model)
+    for at in range(2, len(seen) + 1, 3):
+        with monkeypatch.context() as patch:
+            in_steps(patch, after=raising(KeyboardInterrupt, at))
+            stopped = solve(auto.Auto, model, checkpoint=tmp_path / f"run{at}")
+        assert "interrupted" in stopped.info["message"]
+        assert_same(solution_of(auto.Auto, model), solve(auto.Auto, model, checkpoint=tmp_path / f"run{at}"))
+
+
 def test_auto_is_tested_in_all_its_stages():
     names = [[row["stage"] for _, row in solution_of(auto.Auto, m).training.iterrows()] for m in STAGES]
     assert [list(dict.fromkeys(rows)) for rows in names] == [["perturbation", "ddpg", "newton"], ["vi"]]
@@ -279,7 +290,7 @@ def test_auto_is_tested_in_all_its_stages():
 @every_case
 def test_a_late_error_leaves_the_earlier_answer(cls, model, tmp_path, monkeypatch):
     def late(drive, n):
-        lives = isinstance(drive.run, LifeCycleRun) and drive.step >= 2
+        lives = isinstance(drive.run, LifeCycleRun) and drive.run.done == 2 < drive.run.horizon
         if drive.task.checkpoint and (lives or len(drive.tracker.log) >= 2):  # not what the run begins from
             raised.append(n)
             raise RuntimeError("struck by lightning")
@@ -378,16 +389,14 @@ def test_a_warm_start_is_taken_or_refused(cls, model, tmp_path):
     if not cls.warm:
         with pytest.raises(MethodError, match=f"{cls.name} takes no warm_start; methods that do: .*newton"):
             solve(cls, model, warm_start=warm_start)
-    elif takes_warm_start(cls, model):
+    elif cls is auto.Auto and MDP(model).choices:
+        with pytest.raises(MethodError, match="auto takes no warm_start where there are discrete choices"):
+            solve(cls, model, warm_start=warm_start)
+    else:
         solution = solve(cls, model, steps=1, warm_start=warm_start, checkpoint=file)
         assert len(solution.training) > 0
         with pytest.raises(SaveError, match="its warm_start is"):
             solve(cls, model, steps=1, warm_start=other, checkpoint=file)
-
-
-def takes_warm_start(cls, model):
-    """`auto` takes one where it goes on with a method that does."""
-    return cls is not auto.Auto or not MDP(model).choices
 
 
 # Honest words

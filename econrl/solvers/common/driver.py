@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -16,6 +17,7 @@ from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Answer, OutOfTime, Result, Task
 from econrl.solvers.common.tracker import Tracker
 
+HOME = Path(__file__).parents[2]  # econrl's own files
 AFTER_INTERRUPT = 3.0  # seconds that the last touch to an answer may take after Ctrl-C, which promises five in all
 
 
@@ -51,7 +53,8 @@ class Drive:
         torch.default_generator.manual_seed(task.seed)  # of networks' first weights, drawn on the CPU
         self.run = method.begin(mdp, task, self.tracker.held_out)
         self.step, self.measured, self.begun = 0, -1, False
-        self.seconds = 0.0  # that the last step took
+        self.seconds, self.for_measuring = 0.0, 0.0  # that the last step and the last measurement took
+        self.last: Answer | None = None  # that was measured
         self.message, self.unsaved, self.interrupted = "", "", False
 
     def forward(self) -> None:
@@ -62,12 +65,12 @@ class Drive:
                 self.make_step()
         except OutOfTime:
             self.message = f"stopped by the time limit {self.run.where(self.step)}"
-            self.measure()
+            self.measure_at_the_end()
         except Exception as error:
             if self.step == 0:  # there is but what the run begins from
                 raise
-            if self.tracker.best is None:
-                with contextlib.suppress(Exception):  # the periods of a life cycle that are solved, if there are any
+            if self.tracker.best is None:  # the periods of a life cycle that are solved, if there are any
+                with contextlib.suppress(Exception):
                     self.measure()
             if self.tracker.best is None:
                 raise
@@ -117,13 +120,14 @@ class Drive:
             try:
                 run, counts = self.run, {"step": self.step, "measured": self.measured}
                 self.tracker.keep({**counts, "converged": run.converged, "message": run.message, "run": run.state()})
+                self.unsaved = ""
             except SaveError as error:
                 self.unsaved = f"the checkpoint was not written after {self.step} steps: {error}"
 
     @property
     def out_of_time(self) -> bool:
-        """Whether another step like the last one would not fit into the time limit."""
-        return self.task.remaining() <= self.run.reserve + self.seconds
+        """Whether another step and measurement like the last ones would not fit into the time limit."""
+        return self.task.remaining() <= self.run.reserve + self.seconds + self.for_measuring
 
     @property
     def converged(self) -> bool:
@@ -132,11 +136,20 @@ class Drive:
 
     def measure(self) -> None:
         """The error of the present answer, unless there is none or it is known."""
-        run = self.run
+        run, began = self.run, time.perf_counter()
         if self.begun and run.ready and self.measured != self.step:
-            best = self.tracker.measure(self.step, run.answer(), run.columns)
-            self.measured = self.step
+            self.last = run.answer()
+            best = self.tracker.measure(self.step, self.last, run.columns)
+            self.measured, self.for_measuring = self.step, time.perf_counter() - began
             run.measured(self.tracker.log[-1]["error"], best)
+
+    def measure_at_the_end(self) -> None:
+        """The same, where the answers before it are enough if it fails."""
+        try:
+            self.measure()
+        except Exception:
+            if self.tracker.best is None:
+                raise
 
     def interrupt(self) -> None:
         """What Ctrl-C leaves: the best answer so far, or the present one where none was measured. Raises
@@ -151,21 +164,29 @@ class Drive:
     def result(self) -> Result:
         """The best answer; where a run that overrules the measure has converged, its last one."""
         run, tracker = self.run, self.tracker
-        run.check(self.step)
-        if self.converged and run.overrules_measure:
-            answer: Answer = run.answer()
-        else:
-            answer = self.finished(tracker.best_answer(self.message))
+        try:
+            answer = self.last_answer()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            answer = tracker.best_answer(self.message)
         self.say(self.unsaved)
         return Result(
             *answer,
             log=tracker.log,
             steps=self.step,
-            converged=self.converged,
+            converged=self.converged and (run.overrules_measure or self.measured == self.step),
             message=self.message,
             interrupted=self.interrupted,
             planned_steps=run.planned_steps,
         )
+
+    def last_answer(self) -> Answer:
+        """What is returned, with the run's last touch."""
+        run = self.run
+        run.check(self.converged)
+        if self.converged and run.overrules_measure:
+            return self.last if self.last is not None and self.measured == self.step else run.answer()
+        return self.finished(self.tracker.best_answer(self.message))
 
     def finished(self, answer: Answer) -> Answer:
         """The answer with the run's last touch; as it is where that fails, or is interrupted."""
@@ -190,4 +211,5 @@ def in_words(error: Exception) -> str:
     """What an error says; of one that econrl did not foresee also what kind it is, and where it was raised."""
     if isinstance(error, EconrlError):
         return str(error)
-    return f"{type(error).__name__}: {error} ({line_of(error, lambda file: 'site-packages' not in file)})"
+    where = line_of(error, lambda file: "site-packages" not in file or str(HOME) in file)
+    return f"{type(error).__name__}: {error}" + (f" ({where})" if where else "")

@@ -68,8 +68,9 @@ class Run:
         """The last touch to the best answer, as the value of its policy; within the time that is left."""
         return answer
 
-    def check(self, step: int) -> None:
-        """Raise SolveError where the run that has converged, or cannot go on, has no right answer."""
+    def check(self, converged: bool) -> None:
+        """Raise SolveError where the run has no right answer though it has converged, by itself or to the tolerance, or
+        cannot go on."""
 
     def where(self, step: int) -> str:
         """How far the run has come, for messages: `after 12 iterations, at a change of 1.0e-05`."""

@@ -12,7 +12,7 @@ from econrl.storage.checkpoint import function_from, function_state
 
 
 class Tracker:
-    """Keeps the best policy seen on held-out points, writes the log, and says when to stop."""
+    """Keeps the best policy seen on held-out points, writes the log, and says whether the tolerance is met."""
 
     def __init__(self, task: Task, held_out: HeldOut) -> None:
         self.task, self.held_out = task, held_out
@@ -40,7 +40,10 @@ class Tracker:
     def best_answer(self, message: str) -> Answer:
         """The best policy seen, and its value; raises SolveError where a run ended before any was measured."""
         if self.best is None:
-            raise SolveError(f"stopped before the first policy was measured ({message or 'no step was made'})")
+            raise SolveError(
+                f"stopped before the first policy was measured ({message or 'no step was made'}). "
+                "Give it more time, or a smaller grid or network"
+            )
         _, _, policy, value = self.best
         return policy, value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -14,7 +14,7 @@ from econrl.accuracy.held_out import HeldOut
 from econrl.problem.diagnose import Broken
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
-from econrl.solvers.common.method import Method
+from econrl.solvers.common.method import Method, require
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
 
@@ -53,8 +53,11 @@ class Trained(Method):
 
     light: ClassVar[bool] = False  # whether a step costs little beside a measurement of the error
 
-    every: int | None = None
+    every: int | None = field(default=None, kw_only=True)
     """Gradient steps from one measurement of the error to the next, at least; None: 20 (100 where they are light)."""
+
+    def __post_init__(self) -> None:
+        require(self, "every", self.every is None or self.every >= 1, "at least 1")
 
     @property
     def between(self) -> int:

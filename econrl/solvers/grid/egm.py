@@ -115,7 +115,7 @@ class EGMRun(Run):
         return step > 0 and step % self.method.every == 0
 
     def answer(self) -> Answer:
-        return self.solver.policy, self.solver.evaluate()
+        return self.solver.policy, self.solver.evaluate(self.task.remaining)
 
     def where(self, step: int) -> str:
         return f"after {step} iterations, at a change of {self.change:.1e}"
@@ -146,7 +146,7 @@ class EGMBackwards(LifeCycleRun):
         last = self.horizon - self.done
         for t in range(last):
             self.solver.policy.copy_period(last, t)
-        return self.solver.policy, self.solver.evaluate()
+        return self.solver.policy, self.solver.evaluate(self.task.remaining)
 
     def state(self) -> dict[str, Any]:
         return {"solver": self.solver.state(), "spent": self.spent, "done": self.done}

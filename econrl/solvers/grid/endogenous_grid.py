@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,7 +172,7 @@ class EndogenousGrid:
 
     # The value
 
-    def evaluate(self) -> StateFunction:
+    def evaluate(self, remaining: Callable[[], float]) -> StateFunction:
         """V = r + E[beta V'] of the policy, on the grid that value iteration would have."""
         if self.value is None:
             grid = VI(nodes=self.mdp.quadrature.nodes)
@@ -179,7 +180,7 @@ class EndogenousGrid:
                 self.mdp, **fitted(self.mdp, self.policy, grid.describe_grid(self.mdp), grid.margin, True)
             )
         chunk = max(CHUNK.get(self.mdp.device.type, CHUNK["cpu"]) // (len(self.mdp.nodes) * self.value.grid.terms), 1)
-        evaluate("egm", self.mdp, self.value, self.policy, KRYLOV, chunk)
+        evaluate("egm", self.mdp, self.value, self.policy, KRYLOV, chunk, remaining)
         return self.value
 
     def state(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ SKETCH_NODES = 3  # a shock: enough for where the states go
 SAMPLE, FEW = 2000, 100  # states that tell which bounds may bind (a share of 0.002 is seen), and how steep gains are
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TimeIterated(Method):
     """The settings of the methods that iterate on the Euler equation, whatever the grid."""
 
@@ -76,16 +77,17 @@ class Sketch:
 
 def sketch(method: TimeIterated, mdp: MDP, task: Task) -> Sketch:
     """A few iterations on a coarse grid, from the warm start, the perturbation or the best constant shares."""
-    start, structure, generator = first_policy(mdp, task), find_structure(mdp), task.generator(mdp.device)
-    few = mdp.with_quadrature(Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
-    box = mdp.sample_box(SAMPLE, generator)
-    forms = forms_with_multipliers(few, general_forms(mdp), start, box[:FEW])
     deadline = (1 - SKETCH_SHARE) * task.remaining() if task.time_limit is not None else 0.0
 
     def look_at_the_clock() -> None:
         if task.remaining() <= deadline:
             raise OutOfTime
 
+    start = first_policy(mdp, task, look_at_the_clock)
+    structure, generator = find_structure(mdp), task.generator(mdp.device)
+    few = mdp.with_quadrature(Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
+    box = mdp.sample_box(SAMPLE, generator)
+    forms = forms_with_multipliers(few, general_forms(mdp), start, box[:FEW])
     rough = Collocation(method.name, few, forms.describe(), method.coarse_grid(mdp), look_at_the_clock)
     policy = start
     try:
@@ -122,13 +124,13 @@ def mean_residual(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -
     return error if error == error else math.inf
 
 
-def first_policy(mdp: MDP, task: Task) -> StateFunction:
+def first_policy(mdp: MDP, task: Task, look_at_the_clock: Callable[[], None] = lambda: None) -> StateFunction:
     """What the iteration begins from."""
     if task.warm_start is not None:
         return task.warm_start[0].on(mdp)
     if Perturbation().refuse(mdp) is None:
-        with contextlib.suppress(SolveError):  # no interior steady state
-            return expansion(mdp, task.generator(mdp.device))[0]
+        with contextlib.suppress(SolveError, OutOfTime):  # no interior steady state, or none in time
+            return expansion(mdp, task.generator(mdp.device), look_at_the_clock)[0]
     constant = LinearPolicy(mdp)
     constant.u_star.copy_(best_constant_shares(mdp, task.generator(mdp.device)).u)
     return constant

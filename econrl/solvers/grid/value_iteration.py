@@ -229,9 +229,9 @@ class ValueIteration(Run):
     def answer(self) -> Answer:
         return self.it.policy, self.it.value
 
-    def check(self, step: int) -> None:
+    def check(self, converged: bool) -> None:
         """Raises SolveError where the value is infinite."""
-        if (self.converged or self.message) and self.it.evaluation(self.it.s, self.it.u).grows():
+        if (converged or self.message) and self.it.evaluation(self.it.s, self.it.u).grows():
             raise SolveError(
                 f"{type(self.mdp.model).__name__} has no finite value: what it discounts grows at least as fast"
             )

@@ -73,6 +73,7 @@ class OffPolicy(Trained):
     """Quadrature nodes a shock."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("batch", "n_step", "environments", "episode", "capacity", "nodes"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")

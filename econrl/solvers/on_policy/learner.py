@@ -105,6 +105,7 @@ class OnPolicy(Trained):
     """Periods in which the critic then learns what the exploring policy is worth, before the policy moves."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("environments", "periods", "episode", "critic_steps", "nodes", "start_states", "start_batch"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("start_steps", "warm_up"):

@@ -101,8 +101,7 @@ def expand(
     for theta in policy.grid.mesh():
         member = family.member(dict(zip(family.over, theta.tolist(), strict=True)))
         own = MDP(member, mdp.device, mdp.dtype, mdp.quadrature)
-        look_at_the_clock()
-        steady = steady_state_from(mdp, own, theta, found, generator)
+        steady = steady_state_from(mdp, own, theta, found, generator, look_at_the_clock)
         found.append((theta, steady))
         linear, quadratic = linearise(own, steady)
         policies.append(linear)
@@ -113,15 +112,20 @@ def expand(
 
 
 def steady_state_from(
-    mdp: MDP, own: MDP, theta: Tensor, found: list[tuple[Tensor, SteadyState]], generator: torch.Generator
+    mdp: MDP,
+    own: MDP,
+    theta: Tensor,
+    found: list[tuple[Tensor, SteadyState]],
+    generator: torch.Generator,
+    look_at_the_clock: Callable[[], None],
 ) -> SteadyState:
     """The steady state of the member at theta, from that of the nearest member `found`, or else from anywhere."""
     width = (mdp.high - mdp.low)[mdp.parameters]
     if found:
         _, near = min(found, key=lambda pair: float(((pair[0] - theta) / width).norm()))
         with contextlib.suppress(SolveError):  # the nearest may be too far
-            return find_steady_state(own, generator, near)
-    return find_steady_state(own, generator)
+            return find_steady_state(own, generator, near, look_at_the_clock)
+    return find_steady_state(own, generator, look_at_the_clock=look_at_the_clock)
 
 
 def in_units_of(mdp: MDP, theta: Tensor, policy: LinearPolicy, value: QuadraticValue) -> QuadraticValue:

@@ -154,7 +154,7 @@ class Polish:
 
     def imitate(self, function: PeriodFunction, period: int, s: Tensor, z: Tensor) -> None:
         """Fit one network's outputs to z (B, outputs) at the states s (B, S)."""
-        imitate(function, period, s, z, self.chunk, self.method.fit_steps)
+        imitate(function, period, s, z, self.chunk, self.method.fit_steps, self.look_at_the_clock)
 
     def evaluate(self, policy: StateFunction) -> None:
         """Find the value of a policy, from the starting value, in the time that is left."""
@@ -164,8 +164,8 @@ class Polish:
             s = self.sampler.known(self.sampler.sample(policy, self.states_for_value))
             self.imitate(self.value, 0, s, self.value.units.raw(self.start_value(s)).unsqueeze(-1))
         states = partial(self.sampler.sample, policy, self.states_for_value)
-        steps, remaining = self.method.value_steps, self.task.remaining
-        solve_bellman(self.mdp, policy, self.value, states, self.chunk, steps, remaining)
+        steps, look_at_the_clock = self.method.value_steps, self.look_at_the_clock
+        solve_bellman(self.mdp, policy, self.value, states, self.chunk, steps, look_at_the_clock)
 
     def state(self) -> dict[str, Any]:
         """The start, the networks, and what further draws depend on."""

@@ -186,6 +186,8 @@ class PolishRun(Polishing):
     def finish(self, answer: Answer) -> Answer:
         """The best policy with its value, if that has a lower Bellman error than the one it had."""
         policy, before = answer
+        if self.polish is None and not self.converged:
+            return answer  # there was no time for a step
         polish = self.polish or self.prepare()
         if not polish.structure.exists:
             return answer

@@ -132,6 +132,7 @@ class Tabular(Trained):
     """Bytes that the table may use; None: half of what is free."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("actions", "environments", "episode", "nodes"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "epsilon", 0 <= self.epsilon <= 1, "in [0, 1]")
