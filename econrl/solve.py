@@ -62,7 +62,7 @@ def solve(
                 and after every period of a life cycle. The same call with a file that is there goes on from it, and
                 gives the result of a run that was never interrupted, bit for bit (but for a time limit that then falls
                 elsewhere)
-    warm_start  a solution of the model, perhaps with other parameters, that `newton` begins from
+    warm_start  a solution of the model, perhaps with other parameters, to begin from, for a method that takes one
     over        ranges of parameters, {"gamma": (1, 5)}: one policy solves the model at all of them, and `solution.at(
                 gamma=3.2)` is the solution of one
 

@@ -8,8 +8,10 @@ How much of the model it uses is a setting, the rung of a ladder:
     2 model       r + sum_j w_j beta V'(s'_j)                        through r(s, a) + sum_j w_j beta V'(f(s, a, e_j))
     3 rollout     r + ... + beta^H V'(s_H), H known steps            through the whole rollout
 
-Rung 0 is the published algorithm. Rungs 0 and 1 are in this file, rungs 2 and 3 in `ddpg_model.py`. Primes on functions
-are target networks. The critic sees an action as its unbounded u (`feasible_set.py`).
+Rungs 0 and 1 are in this file; rungs 2, the default, and 3 are in `ddpg_model.py`, where the critic values states under
+the actor's own choice, and also learns slopes. Rung 0 is the published algorithm but for what suits economic models: noise
+in log-odds, rates that are annealed, a loss in the critic's units, many paths at once. Primes on functions are target
+networks. The critic sees an action as its unbounded u (`feasible_set.py`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """What td3 and sac share, with ddpg and with each other: targets, steps, replay and checkpoints."""
 
+import copy
 import dataclasses
 from dataclasses import dataclass
 
@@ -161,6 +162,20 @@ def test_two_critics_as_one_are_what_they_are_alone_and_stay_so_as_they_learn(mo
         torch.testing.assert_close(twins.smaller(s, u), q.amin(dim=0))
         optimiser.descend(q.square().mean(), 0.1)
         assert not torch.allclose(twins.raw(s, u), q)
+
+
+def test_ten_steps_are_those_of_torch_s_own_adam():
+    torch.manual_seed(0)
+    ours = torch.nn.Linear(3, 2)
+    theirs = copy.deepcopy(ours)
+    optimiser, reference = Adam(ours), torch.optim.Adam(theirs.parameters(), lr=0.01)
+    for x in torch.randn(10, 5, 3):
+        optimiser.descend(ours(x).square().mean(), 0.01)
+        reference.zero_grad()
+        theirs(x).square().mean().backward()
+        reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_a_step_does_not_depend_on_how_its_gradient_lies_in_memory():
