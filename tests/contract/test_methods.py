@@ -43,7 +43,12 @@ SMALL = {
     **{"start_steps": 3, "start_states": 64, "fit_steps": 3, "value_steps": 3, "paths": 32},
     **{"sketch_steps": 2, "start_batch": 16},
 }
-CONSTANTS = {"START_STATES": 64, "ROUNDS": 1, "LONGEST": 20, "SKETCH_STEPS": 2}
+CONSTANTS = {
+    "approximation.constant_shares.ROUNDS": 1,
+    "problem.simulate.LONGEST": 20,
+    "solvers.grid.value_iteration.SKETCH_STEPS": 2,
+    "solvers.polish.polish.START_STATES": 64,
+}
 
 # The first of them that a method takes is what it is tested on. Impatience keeps simulations short.
 STATIONARY = (StochasticGrowth(beta=0.6), Investment(beta=0.6), RustBus(beta=0.6, tastes=3))
@@ -83,10 +88,8 @@ every_case = pytest.mark.parametrize(("cls", "model"), CASES)
 def quick():
     """Short fits, coarse measurements, and no check of the model: what these do has tests elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, module in list(sys.modules.items()):
-            for constant, value in CONSTANTS.items():
-                if name.startswith("econrl.") and hasattr(module, constant):
-                    patch.setattr(module, constant, value)
+        for constant, value in CONSTANTS.items():
+            patch.setattr(f"econrl.{constant}", value)
         for module in (auto, polish):
             for name, cls in list(vars(module).items()):
                 if cls in METHODS.values() and cls is not auto.Auto:

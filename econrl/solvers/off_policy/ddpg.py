@@ -9,9 +9,9 @@ How much of the model it uses is a setting, the rung of a ladder:
     3 rollout     r + ... + beta^H V'(s_H), H known steps            through the whole rollout
 
 Rungs 0 and 1 are in this file; rungs 2, the default, and 3 are in `ddpg_model.py`, where the critic values states under
-the actor's own choice, and also learns slopes. Rung 0 is the published algorithm but for what suits economic models: noise
-in log-odds, rates that are annealed, a loss in the critic's units, many paths at once. Primes on functions are target
-networks. The critic sees an action as its unbounded u (`feasible_set.py`).
+the actor's own choice, and also learns slopes. Rung 0 is the published algorithm but for what suits economic models:
+noise in log-odds, rates that are annealed, a loss in the critic's units, many paths at once. Primes on functions are
+target networks. The critic sees an action as its unbounded u (`feasible_set.py`).
 """
 
 from __future__ import annotations
