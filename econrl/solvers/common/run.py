@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any, ClassVar, Protocol
 
 from econrl.accuracy.held_out import HeldOut
 from econrl.problem.mdp import MDP
@@ -92,6 +93,55 @@ class Run:
         """Raise OutOfTime where no time is left but for `finish`."""
         if self.task.remaining() <= self.reserve:
             raise OutOfTime
+
+
+class Iterated(Protocol):
+    """The settings of a fixed-point iteration."""
+
+    @property
+    def change(self) -> float:
+        """Largest change at which it ends."""
+
+    @property
+    def every(self) -> int:
+        """Iterations from one measurement of the error to the next."""
+
+
+class Iteration(Run):
+    """A fixed-point iteration: it ends where an iterate changes by no more than the method asks for, or where that has
+    not fallen for `patience` iterations.
+
+    A subclass tells each iteration's change to `note`.
+    """
+
+    patience: ClassVar[float] = math.inf
+
+    def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
+        super().__init__(mdp, task, held_out)
+        self.wanted, self.every = method.change, method.every
+        self.change, self.smallest, self.since = math.inf, math.inf, 0
+
+    def note(self, change: float, converges: bool = True) -> None:
+        """Count an iteration with this change, after which the iteration has converged if the change is small and it
+        `converges`."""
+        self.smallest, self.since = (change, 0) if change < self.smallest else (self.smallest, self.since + 1)
+        self.change, self.columns = change, {"change": change}
+        self.converged = change <= self.wanted and (converges or self.since >= self.patience)
+        if self.since >= self.patience and not self.converged:
+            self.message = f"the change stopped falling at {self.smallest:.1e} (asked for: {self.wanted:.1e})"
+
+    def due(self, step: int) -> bool:
+        return step > 0 and step % self.every == 0
+
+    def where(self, step: int) -> str:
+        at = f", at a change of {self.change:.1e}" if self.change < math.inf else ""
+        return f"after {step} iterations{at}"
+
+    def state(self) -> dict[str, Any]:
+        return {"changes": [self.change, self.smallest, self.since]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.change, self.smallest, self.since = state["changes"]
 
 
 class LifeCycleRun(Run):

@@ -21,7 +21,7 @@ from econrl.solvers.common.method import require
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
 from econrl.solvers.grid.fit_grid import fitted
-from econrl.solvers.grid.sketch import TimeIterated
+from econrl.solvers.grid.time_iterated import TimeIterated
 from econrl.solvers.grid.time_iteration_run import TimeIterationRun, no_euler_equation
 
 COARSE = 3  # level of the grid for the sketch

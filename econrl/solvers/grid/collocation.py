@@ -28,9 +28,9 @@ ENOUGH = 0.03  # of a residual may be left by an iteration, since the policy of 
 CHORD = 0.3  # an old Jacobian that leaves more of a residual is renewed
 TRUSTED = 1e-2  # residuals below which one step with the old Jacobian is enough
 ROUNDING = 1e-13  # a residual at which nothing is left to solve
-LENGTHS = (1.0, 0.5, 0.125, 1 / 64)
+LENGTHS = (1.0, 0.5, 0.125, 1 / 64)  # of a Newton step, tried in turn: the last is near a step along the residual
 LONGEST = 2.0  # of a Newton step in z
-MEMORY = 20  # former iterates that the next one is extrapolated from
+MEMORY = 20  # former iterates that the next one is extrapolated from: more are nearly dependent
 
 
 # One point's equation

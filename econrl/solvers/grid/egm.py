@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,7 +10,7 @@ from econrl.accuracy.held_out import HeldOut
 from econrl.optimality.find_structure import find_structure
 from econrl.problem.mdp import MDP
 from econrl.solvers.common.method import Method, require
-from econrl.solvers.common.run import LifeCycleRun, Run
+from econrl.solvers.common.run import Iteration, LifeCycleRun, Run
 from econrl.solvers.common.task import Answer, Task
 from econrl.solvers.grid.endogenous_grid import EndogenousGrid
 from econrl.solvers.grid.spending import why_not
@@ -90,15 +89,14 @@ def endogenous_grid(method: EGM, mdp: MDP) -> EndogenousGrid:
     return EndogenousGrid(mdp, x, kept, method.points, method.exogenous, method.margin)
 
 
-class EGMRun(Run):
+class EGMRun(Iteration):
     """Time iteration of a stationary model. Raises SolveError where the endogenous grid is not increasing."""
 
     overrules_measure = True
 
     def __init__(self, method: EGM, mdp: MDP, task: Task, held_out: HeldOut) -> None:
-        super().__init__(mdp, task, held_out)
-        self.method, self.solver = method, endogenous_grid(method, mdp)
-        self.change = math.inf
+        super().__init__(method, mdp, task, held_out)
+        self.solver = endogenous_grid(method, mdp)
 
     def begin(self) -> None:
         self.future, self.spent = self.solver.future(), self.solver.begin()
@@ -106,27 +104,20 @@ class EGMRun(Run):
     def step(self) -> None:
         began = time.perf_counter()
         found = self.solver.step(self.future, self.spent)
-        self.change, self.spent = float((found / self.spent - 1).abs().max()), found
-        self.columns = {"change": self.change}
-        self.converged = self.change <= self.method.change
+        change, self.spent = float((found / self.spent - 1).abs().max()), found
+        self.note(change)
         self.reserve = max(self.reserve, FOR_VALUE * (time.perf_counter() - began))
-
-    def due(self, step: int) -> bool:
-        return step > 0 and step % self.method.every == 0
 
     def answer(self) -> Answer:
         return self.solver.policy, self.solver.evaluate(self.task.remaining)
 
-    def where(self, step: int) -> str:
-        return f"after {step} iterations, at a change of {self.change:.1e}"
-
     def state(self) -> dict[str, Any]:
-        return {"solver": self.solver.state(), "spent": self.spent, "change": self.change}
+        return {**super().state(), "solver": self.solver.state(), "spent": self.spent}
 
     def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.solver.restore(state["solver"])
         self.future, self.spent = self.solver.future(), state["spent"].to(self.mdp.low)
-        self.change = state["change"]
 
 
 class EGMBackwards(LifeCycleRun):

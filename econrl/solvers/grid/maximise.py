@@ -18,7 +18,7 @@ from torch import Tensor
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Q(s, u) of shape (B,), at states s (B, S) and u (B, A)."""
-LIMIT = 20.0
+LIMIT = 20.0  # of |u|: a share of 2e-9 from its bound, where squashing still has a slope
 LENGTHS = (1.0, 4.0, 16.0, 0.25, 1 / 16, 1 / 64)  # long ones for the way to a bound, along which steps do not grow
 LONGEST = 4.0  # of a Newton step in u, before it is multiplied
 ROUNDING = 1e-13  # gains below this share of Q cannot be told from rounding

@@ -6,7 +6,6 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,9 +22,9 @@ from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import ergodic_states
 from econrl.problem.state_function import Function, StateFunction
-from econrl.solvers.common.method import Method, require
 from econrl.solvers.common.task import OutOfTime, Task
 from econrl.solvers.grid.collocation import Collocation
+from econrl.solvers.grid.time_iterated import TimeIterated
 from econrl.solvers.perturbation.linear_policy import LinearPolicy
 from econrl.solvers.perturbation.perturbation import Perturbation, expansion
 
@@ -33,37 +32,6 @@ SKETCH_CHANGE = 1e-6  # of a share, at which the coarse grid has no more to tell
 SKETCH_SHARE = 0.2  # of the time limit, at most: the fine grid needs most of it
 SKETCH_NODES = 3  # a shock: enough for where the states go
 SAMPLE, FEW = 2000, 100  # states that tell which bounds may bind (a share of 0.002 is seen), and how steep gains are
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimeIterated(Method):
-    """The settings of the methods that iterate on the Euler equation, whatever the grid."""
-
-    change: float = 1e-9
-    """Largest change of the policy (in shares) at which the iteration ends."""
-    every: int = 5
-    """Iterations from one measurement of the error to the next."""
-    nodes: int = 9
-    """Quadrature nodes a shock at most: many, for a bound may bind at some of them."""
-    quadrature: float = 1e-8
-    """Mean change of the residuals that is accepted for fewer nodes, where no bound binds; where multipliers matter, at
-    least 1e-5."""
-    sketch_steps: int = 100
-    """Iterations, at most, on the coarse grid that tells where to begin; in at most a fifth of the time limit."""
-
-    def __post_init__(self) -> None:
-        for name in ("every", "nodes", "sketch_steps"):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
-        require(self, "change", self.change > 0, "positive")
-        require(self, "quadrature", self.quadrature >= 0, "at least 0")
-
-    def coarse_grid(self, mdp: MDP) -> dict[str, Any]:
-        """The description of the grid for the rough policy."""
-        raise NotImplementedError
-
-    def grid(self, mdp: MDP, policy: StateFunction) -> dict[str, Any]:
-        """The description of the grid that is fitted to the rough policy, given in the nodes that it needs."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from econrl.solvers.common.method import each, require
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
 from econrl.solvers.grid.fit_grid import fitted
-from econrl.solvers.grid.sketch import TimeIterated
+from econrl.solvers.grid.time_iterated import TimeIterated
 from econrl.solvers.grid.time_iteration_run import time_iteration
 from econrl.solvers.grid.value_iteration import value_iteration
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import asdict
 from typing import Any
 
 from econrl.accuracy.held_out import HeldOut
 from econrl.optimality.find_structure import find_structure
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
-from econrl.solvers.common.run import LifeCycleRun, Run
+from econrl.solvers.common.run import Iteration, LifeCycleRun, Run
 from econrl.solvers.common.task import Answer, Task
 from econrl.solvers.grid.collocation import Collocation
 from econrl.solvers.grid.policy_evaluation import evaluate
-from econrl.solvers.grid.sketch import Sketch, TimeIterated, sketch
+from econrl.solvers.grid.sketch import Sketch, sketch
+from econrl.solvers.grid.time_iterated import TimeIterated
 
-PATIENCE = 60  # iterations without a new smallest change: extrapolation may raise it for some dozens
 FOR_VALUE = 0.2  # of a time limit, kept for the value
 KRYLOV = 200  # steps of GMRES, at most, for the value
 
@@ -34,12 +34,9 @@ def time_iteration(method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut
 class OnGrid(Run):
     """What the two runs share: a rough policy on a coarse grid, and collocation on the grid that is fitted to it."""
 
+    method: TimeIterated
     description: dict[str, Any]
     it: Collocation
-
-    def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
-        super().__init__(mdp, task, held_out)
-        self.method = method
 
     def sketch(self) -> Sketch:
         """The rough policy; the grid is made for it."""
@@ -54,9 +51,8 @@ class OnGrid(Run):
 
     def grid_state(self) -> dict[str, Any]:
         """What `restore_grid` needs."""
-        assert self.it.mdp.quadrature is not None
         return {
-            "nodes": self.it.mdp.quadrature.nodes,
+            "quadrature": asdict(self.it.mdp.quadrature),
             "forms": self.it.policy.forms.describe(),
             "grid": self.description,
             "iteration": self.it.state(),
@@ -64,34 +60,26 @@ class OnGrid(Run):
 
     def restore_grid(self, state: dict[str, Any]) -> None:
         """The grid, and all on it, as `grid_state` found it."""
-        mdp = self.mdp.with_quadrature(Quadrature(nodes=state["nodes"]))
+        mdp = self.mdp.with_quadrature(Quadrature(**state["quadrature"]))
         self.make_grid(mdp, state["forms"], state["grid"])
         self.it.restore(state["iteration"])
 
 
-class TimeIterationRun(OnGrid):
+class TimeIterationRun(OnGrid, Iteration):
     """A stationary model: iterations on one grid, and then the value of the best policy that they gave."""
+
+    patience = 60  # extrapolation may raise the change for some dozens of iterations
 
     def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(method, mdp, task, held_out)
-        self.reserve = FOR_VALUE * (task.time_limit or 0.0)
-        self.change, self.smallest, self.since = math.inf, math.inf, 0
+        self.method, self.reserve = method, FOR_VALUE * (task.time_limit or 0.0)
 
     def begin(self) -> None:
         policy = self.sketch().policy
         self.it.begin(policy)
 
     def step(self) -> None:
-        change = self.it.step()
-        self.smallest, self.since = (change, 0) if change < self.smallest else (self.smallest, self.since + 1)
-        self.change, self.columns = change, {"change": change}
-        if change <= self.method.change:
-            self.converged = True
-        elif self.since >= PATIENCE:
-            self.message = f"the change stopped falling at {self.smallest:.1e} (asked for: {self.method.change:.1e})"
-
-    def due(self, step: int) -> bool:
-        return step > 0 and step % self.method.every == 0
+        self.note(self.it.step())
 
     def answer(self) -> Answer:
         return self.it.policy, self.it.value
@@ -102,20 +90,20 @@ class TimeIterationRun(OnGrid):
         evaluate(it.name, it.mdp, it.value, policy.on(it.mdp), KRYLOV, it.chunk, self.task.remaining)
         return policy, it.value.on(value.mdp)
 
-    def where(self, step: int) -> str:
-        at = f", at a change of {self.change:.1e}" if self.change < math.inf else ""
-        return f"after {step} iterations{at}"
-
     def state(self) -> dict[str, Any]:
-        return {**self.grid_state(), "numbers": [self.change, self.smallest, self.since]}
+        return {**super().state(), **self.grid_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.restore_grid(state)
-        self.change, self.smallest, self.since = state["numbers"]
 
 
 class BackwardsRun(OnGrid, LifeCycleRun):
     """A life cycle, one pass; the periods that were not reached get the policy of the last one solved."""
+
+    def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
+        super().__init__(mdp, task, held_out)
+        self.method = method
 
     def begin(self) -> None:
         policy = self.sketch().policy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -16,13 +16,12 @@ from econrl.problem.bellman import lookahead
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.memory import CHUNK
-from econrl.solvers.common.run import LifeCycleRun, Run
+from econrl.solvers.common.run import Iteration, LifeCycleRun
 from econrl.solvers.common.task import Answer, OutOfTime, Task
 from econrl.solvers.grid.maximise import best_candidate, better, candidates, evaluate, newton
 from econrl.solvers.grid.policy_evaluation import Evaluation, evaluation, explain
 
-SKETCH_STEPS = 6  # iterations on the coarse grid that tells how far the states reach
-PATIENCE = 25  # iterations without a new smallest change
+SKETCH_STEPS = 6  # iterations on the coarse grid: how far the states reach needs no more
 FIRST_LIMIT = 4.0  # of u in the policy that the iteration starts from: shares of 0.02 to 0.98
 
 
@@ -57,8 +56,10 @@ class GridIteration:
     one where there is no choice.
     """
 
-    def __init__(self, method: Iterated, mdp: MDP, description: dict[str, Any], task: Task) -> None:
-        self.method, self.mdp, self.task = method, mdp, task
+    def __init__(
+        self, method: Iterated, mdp: MDP, description: dict[str, Any], look_at_the_clock: Callable[[], None]
+    ) -> None:
+        self.method, self.mdp, self.look_at_the_clock = method, mdp, look_at_the_clock
         self.value, self.policy = GridValue(mdp, **description), GridPolicy(mdp, **description)
         self.given = [mdp.given(option) for option in mdp.options]
         self.starts = candidates(len(mdp.free)).to(mdp.device, mdp.dtype)
@@ -155,11 +156,6 @@ class GridIteration:
                 values.append(value)
         return torch.cat(found), torch.cat(values)
 
-    def look_at_the_clock(self) -> None:
-        """Raise OutOfTime where no time is left."""
-        if self.task.remaining() <= 0:
-            raise OutOfTime
-
     def explain(self, mdp: MDP, s: Tensor) -> str:
         """Why there is no finite value at the state s (1, S), whatever the action."""
         s = s.expand(len(self.starts), -1)
@@ -181,9 +177,9 @@ def staying(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
     return torch.where(mdp.reward(s, a).isfinite(), -distance, -torch.inf)
 
 
-def grid_of(method: Iterated, mdp: MDP, task: Task) -> dict[str, Any]:
+def grid_of(method: Iterated, mdp: MDP, look_at_the_clock: Callable[[], None]) -> dict[str, Any]:
     """The grid, fitted to where a rough policy on a coarse one goes."""
-    coarse = GridIteration(method, mdp, method.coarse_grid(mdp), task)
+    coarse = GridIteration(method, mdp, method.coarse_grid(mdp), look_at_the_clock)
     if method.is_fitted:
         coarse.sketch()
     return method.grid(mdp, coarse.policy)
@@ -194,7 +190,7 @@ def value_iteration(method: Iterated, mdp: MDP, task: Task, held_out: HeldOut) -
     return (ValueIteration if mdp.horizon is None else BackwardInduction)(method, mdp, task, held_out)
 
 
-class ValueIteration(Run):
+class ValueIteration(Iteration):
     """Improve and evaluate, until neither V nor the policy changes.
 
     Where there is no Euler equation the measured error is the Bellman error. It is low for any well evaluated policy,
@@ -202,29 +198,25 @@ class ValueIteration(Run):
     """
 
     overrules_measure = True
+    patience = 25  # Newton's method for policies converges within a dozen iterations, or is at its rounding
 
     def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
-        super().__init__(mdp, task, held_out)
-        self.method = method
-        self.change, self.smallest, self.since = math.inf, math.inf, 0
-        self.first = True
+        super().__init__(method, mdp, task, held_out)
+        self.method, self.first = method, True
 
     def begin(self) -> None:
-        self.description = grid_of(self.method, self.mdp, self.task)
-        self.it = GridIteration(self.method, self.mdp, self.description, self.task)
+        self.begin_on(grid_of(self.method, self.mdp, self.look_at_the_clock))
         self.it.begin()
 
-    def step(self) -> None:
-        scan = self.first or self.change <= self.method.change  # a second maximum may hide elsewhere
-        change, self.first = self.it.step(scan), False
-        self.smallest, self.since = (change, 0) if change < self.smallest else (self.smallest, self.since + 1)
-        self.change, self.columns = change, {"change": change}
-        self.converged = change <= self.method.change and (scan or self.since >= PATIENCE)
-        if self.since >= PATIENCE and not self.converged:
-            self.message = f"the change stopped falling at {self.smallest:.1e} (asked for: {self.method.change:.1e})"
+    def begin_on(self, description: dict[str, Any]) -> None:
+        """Begin on this grid."""
+        self.description = description
+        self.it = GridIteration(self.method, self.mdp, description, self.look_at_the_clock)
 
-    def due(self, step: int) -> bool:
-        return step > 0 and step % self.method.every == 0
+    def step(self) -> None:
+        scan = self.first or self.change <= self.wanted  # a second maximum may hide elsewhere
+        self.note(self.it.step(scan), converges=scan)
+        self.first = False
 
     def answer(self) -> Answer:
         return self.it.policy, self.it.value
@@ -236,17 +228,14 @@ class ValueIteration(Run):
                 f"{type(self.mdp.model).__name__} has no finite value: what it discounts grows at least as fast"
             )
 
-    def where(self, step: int) -> str:
-        return f"after {step} iterations, at a change of {self.change:.1e}"
-
     def state(self) -> dict[str, Any]:
-        numbers = [self.change, self.smallest, self.since, self.first]
-        return {"grid": self.description, "numbers": numbers, "u": self.it.u, "v": self.it.v}
+        grid = {"grid": self.description, "u": self.it.u, "v": self.it.v}
+        return {**super().state(), **grid, "first": self.first}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.description = state["grid"]
-        self.it = GridIteration(self.method, self.mdp, self.description, self.task)
-        self.change, self.smallest, self.since, self.first = state["numbers"]
+        super().restore(state)
+        self.first = state["first"]
+        self.begin_on(state["grid"])
         self.it.s = self.it.value.states()
         self.it.u, self.it.v = (state[name].to(self.it.s) for name in ("u", "v"))
         self.it.store()
@@ -260,12 +249,12 @@ class BackwardInduction(LifeCycleRun):
         self.method = method
 
     def begin(self) -> None:
-        self.begin_on(grid_of(self.method, self.mdp, self.task))
+        self.begin_on(grid_of(self.method, self.mdp, self.look_at_the_clock))
 
     def begin_on(self, description: dict[str, Any]) -> None:
         """Begin on this grid."""
         self.description = description
-        self.it = GridIteration(self.method, self.mdp, description, self.task)
+        self.it = GridIteration(self.method, self.mdp, description, self.look_at_the_clock)
 
     def solve_period(self, t: int) -> None:
         self.it.step_back(t)

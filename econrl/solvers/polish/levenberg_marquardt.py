@@ -11,7 +11,12 @@ from torch import Tensor, nn
 Parameters = dict[str, Tensor]
 Residual = Callable[[Parameters, Tensor], Tensor]
 """R(theta, s) (m,) of the parameters theta at one state s (S,)."""
-MU_FIRST, MU_LEAST, MU_MOST, MU_DOWN, MU_UP, TRIES = 1e-3, 1e-14, 1e6, 3.0, 4.0, 8
+MU_FIRST, MU_LEAST, MU_MOST = 1e-3, 1e-14, 1e6  # Marquardt's beginning; rounding of J'J; a step that moves nothing
+MU_DOWN, MU_UP, TRIES = (
+    3.0,
+    4.0,
+    8,
+)  # down by less than up, so that it does not swing; 4^8 covers any one change of scale
 FLOOR = 1.0  # of the mean of diag(J'J), for parameters that hardly matter
 LEAST_GAIN, SMALL_GAINS = 0.03, 5  # a fit whose loss falls by less, so many times in a row, has converged
 EXACT = 1e-24  # a loss at which nothing is left to fit

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from econrl.problem.mdp import MDP
-from econrl.problem.simulate import go_on, own_states
+from econrl.problem.simulate import go_on, move, own_states
 from econrl.problem.state_function import Function
 
 WIDER = 5.0  # times the domain's width, in logarithms: there, wrong solutions have errors that cannot be overlooked
@@ -84,7 +84,7 @@ class Sampler:
         visited: list[Tensor] = []
         while len(visited) * len(self.s) < n - from_box:
             visited.append(self.s)
-            reached = mdp.transition(self.s, policy(self.s), mdp.sample_shocks(self.s, self.generator))
+            _, reached = move(mdp, self.s, policy(self.s), self.generator)
             self.s = go_on(mdp, reached, self.generator)
         s = torch.cat([*visited, self.box(from_box)])
         return s[torch.randperm(len(s), generator=self.generator, device=s.device)]
