@@ -46,6 +46,7 @@ SMALL = {
 CONSTANTS = {
     "approximation.constant_shares.ROUNDS": 1,
     "problem.simulate.LONGEST": 20,
+    "solvers.grid.collocation.NEWTON_STEPS": 1,
     "solvers.grid.value_iteration.SKETCH_STEPS": 2,
     "solvers.polish.polish.START_STATES": 64,
 }
