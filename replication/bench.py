@@ -36,6 +36,7 @@ from econrl.models import (
     Portfolio,
     StochasticGrowth,
 )
+from econrl.problem.mdp import MDP
 from econrl.solvers import Method
 from econrl.solvers.common.task import Task
 
@@ -196,7 +197,7 @@ def measured_speed(name: str, steps: int, rounds: int = 5) -> dict[str, object]:
     torch.set_flush_denormal(True)
     every_step = {"warm_up": 0} if name == "sac" else {}  # its policy learns from the first step on, as theirs does
     model, method = StochasticGrowth(), econrl.METHODS[name](environments=PATHS, **every_step)
-    learner = method.learner(econrl.mdp.MDP(model, dtype=method.dtype), Task(model, torch.device("cpu")))
+    learner = method.learner(MDP(model, dtype=method.dtype), Task(model, torch.device("cpu")))
     agent = getattr(stable_baselines3, name.upper())(
         "MlpPolicy",
         BatchEnv(model, PATHS, periods=100, reach=SB3_RANGE),

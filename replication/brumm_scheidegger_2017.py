@@ -24,6 +24,7 @@ from econrl.problem.chunks import in_chunks
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import FINER
 from econrl.problem.simulate import own_states
+from econrl.problem.state_function import StateFunction
 from econrl.solvers.grid.adaptive import tasmanian
 
 POINTS = 10_000
@@ -54,7 +55,7 @@ Solved = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """k' (B, N), lambda (B, 1) and mu (B, N) at the states (B, S)."""
 
 
-def parts_of(mdp: MDP, policy: econrl.functions.StateFunction) -> Solved:
+def parts_of(mdp: MDP, policy: StateFunction) -> Solved:
     """What they solve for, of a policy of ours: lambda is the marginal utility of consumption."""
     model = mdp.model
 
