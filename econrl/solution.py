@@ -45,7 +45,6 @@ class Solution:
         self.model, self.training, self.info = model, training, info
         self.mdp = MDP(model, quadrature=FINER)
         self._policy, self._value = policy.on(self.mdp), value.on(self.mdp)
-        self._structure: Structure | None = None
 
     def __repr__(self) -> str:
         error = self.training["error"].min() if len(self.training) else float("nan")
@@ -82,9 +81,7 @@ class Solution:
     @property
     def structure(self) -> Structure:
         """Which states are endogenous, and whether the model has an Euler equation."""
-        if self._structure is None:
-            self._structure = find_structure(self.mdp)
-        return self._structure
+        return find_structure(self.mdp)
 
     def at(self, **parameters: float) -> Solution:
         """The solution of the model with these parameters, of those that it was solved `over`; the others keep the

@@ -92,15 +92,15 @@ class Drive:
     def stops(self) -> bool:
         """Whether this is the end; `message` says why, where it is not convergence or all planned steps."""
         run, step = self.run, self.step
-        self.message = run.message
         if self.converged or run.message:
-            return True
-        if step == run.last_step:
+            self.message = run.message
+        elif step == run.last_step:
             self.message = run.all_steps_made(step)
-            return True
         elif self.tracker.log and self.out_of_time:
             self.message = f"stopped by the time limit {run.where(step)}"
-        return bool(self.message)
+        else:
+            return False
+        return True
 
     def make_step(self) -> None:
         """One step, measured and kept where that is due."""
@@ -189,14 +189,11 @@ class Drive:
         return self.finished(self.tracker.best_answer(self.message))
 
     def finished(self, answer: Answer) -> Answer:
-        """The answer with the run's last touch; as it is where that fails, or is interrupted."""
+        """The answer with the run's last touch; as it is where that fails."""
         self.run.reserve = 0.0
         try:
             return self.run.finish(answer)
         except OutOfTime:
-            return answer
-        except KeyboardInterrupt:
-            self.interrupted = True
             return answer
         except Exception as error:
             self.say(f"the value of the policy was not found: {in_words(error)}")
