@@ -205,9 +205,10 @@ def test_policy_and_value_are_functions_of_flat_states_with_public_names(growth)
 def test_accuracy_has_a_row_for_each_sample_and_measure(growth):
     table = growth.accuracy(points=400)
     assert table.columns.tolist() == ["sample", "measure", "unit", "mean", "p99", "max"]
-    errors = ["euler", "bellman", "policy", "value"]
-    rows = [("ergodic", m) for m in [*errors, "infeasible", "outside", "restarted", "rejected", "welfare"]]
-    rows += [("box", m) for m in [*errors, "infeasible", "outside"]]
+    errors = ["euler", "distance", "loss", "bellman", "policy", "value"]
+    shares = ["kinks", "infeasible", "outside"]
+    rows = [("ergodic", m) for m in [*errors, *shares, "restarted", "rejected", "welfare"]]
+    rows += [("box", m) for m in [*errors, *shares]]
     assert list(zip(table["sample"], table["measure"], strict=True)) == rows
     assert set(table["unit"]) == {"log10", "share"}
     indexed = table.set_index(["sample", "measure"])

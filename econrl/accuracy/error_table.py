@@ -1,8 +1,12 @@
 """How accurate a policy is: error measures of any policy on any model, at states it was not fitted to.
 
-euler      the unit-free complementarity residual of the first-order conditions (`euler.py`)
+euler      the unit-free complementarity residual of the first-order conditions (`euler.py`); at a kink, the distance
 greedy     the same with the solution's own V_s as costate, where the model has no Euler equation; of a choice, what the
            best option would add to the value, over the mean |V| of the sample
+distance   |a - a*| / |a|, a* the best action given the policy's own future, by the Euler equation or by V
+           (`best_action.py`); of a choice, what the best option would bring in units of one period's consumption
+loss       what a* would bring, in units of one period's consumption
+kinks      share of states at which the gain of an action jumps across zero
 bellman    |r(s, pi(s)) + E[beta V(s')] - V(s)| over the mean |V| of the sample
 policy     |pi(s) - pi*(s)| over the mean |pi*| of that action in the sample, where a closed form is known; of a
            choice, 1 where it is another than the optimal one
@@ -30,6 +34,7 @@ from torch import Tensor
 
 from econrl.accuracy.certificates import rejected, welfare_loss
 from econrl.accuracy.held_out import REPORTED_SEED, relative
+from econrl.accuracy.optimality_gaps import affordable, by_euler, euler_gaps, spread, value_gaps
 from econrl.optimality.euler import euler_residuals
 from econrl.optimality.greedy import greedy_residuals
 from econrl.optimality.structure import Structure
@@ -37,8 +42,12 @@ from econrl.problem.bellman import bellman_residual
 from econrl.problem.chunks import in_chunks
 from econrl.problem.frames import columns_of
 from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import own_states
 from econrl.problem.state_function import Function
+
+SECOND_NODES = 200_000  # costates at which a second expectation is taken, in all
+COARSE = Quadrature(nodes=3)
 
 
 def accuracy_table(
@@ -53,10 +62,11 @@ def accuracy_table(
     rows = []
     for sample, (states, restarted) in samples.items():
         measures = measure(mdp, structure, policy, value, states)
+        kinks = measures.pop("kinks")
         for name, errors in measures.items():
             quantiles = (errors.mean(), errors.quantile(0.99), errors.max())
             rows.append((sample, name, "log10", *(float(q.clamp(min=1e-17).log10()) for q in quantiles)))
-        shares = {"infeasible": broken(mdp, policy, states), "outside": ~mdp.inside(states)}
+        shares = {"kinks": kinks, "infeasible": broken(mdp, policy, states), "outside": ~mdp.inside(states)}
         for name, hit in shares.items():
             rows.append((sample, name, "share", float(hit.double().mean()), float("nan"), float("nan")))
         if sample == "ergodic":
@@ -89,11 +99,20 @@ def samples(mdp: MDP, policy: Function, points: int) -> dict[str, tuple[Tensor, 
 
 def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s: Tensor) -> dict[str, Tensor]:
     """Absolute errors at each state, by name; several actions also one by one."""
-    if structure.exists:
-        name, residuals = "euler", in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s).abs()
+    judged, at = affordable(mdp, structure, policy, s)
+    euler = by_euler(structure, policy)
+    found = euler_gaps(judged, structure, policy, at) if euler else value_gaps(judged, policy, value, at)
+    if euler:
+        name, residuals = "euler", in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), at).abs()
+    elif structure.exists:
+        name, residuals = "euler", with_second_expectations(mdp, structure, policy, s)
     else:
-        name, residuals = "greedy", in_chunks(mdp, lambda s: greedy_residuals(mdp, policy, value, s), s).abs()
+        name, residuals = "greedy", in_chunks(mdp, lambda s: greedy_residuals(mdp, policy, value, s), at).abs()
+    if len(residuals) == len(found.distance):  # at a kink, a residual says which side was looked at
+        residuals = torch.where(found.kinked, found.distance, residuals)
     measures = {name: residuals.amax(dim=-1), **by_action(mdp, name, residuals)}
+    measures |= {"distance": found.distance.amax(dim=-1), **by_action(mdp, "distance", found.distance)}
+    measures |= {"loss": found.loss, "kinks": found.kinked.any(dim=-1)}
     v = value(s)
     measures["bellman"] = relative(in_chunks(mdp, lambda s: bellman_residual(mdp, policy, value, s), s), v)
     exact = mdp.exact_policy(s)
@@ -108,6 +127,14 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
     if exact_value is not None:
         measures["value"] = relative(v - exact_value, exact_value)
     return measures
+
+
+def with_second_expectations(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
+    """Euler residuals (m, A), at as many of the states as tomorrow's multipliers, each a second expectation, allow."""
+    if len(s) * len(mdp.nodes) ** 2 > SECOND_NODES:
+        mdp = mdp.with_quadrature(COARSE)
+    at = spread(s, max(SECOND_NODES // len(mdp.nodes) ** 2, 1))
+    return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), at).abs()
 
 
 def by_action(mdp: MDP, name: str, errors: Tensor) -> dict[str, Tensor]:

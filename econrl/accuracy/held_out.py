@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from econrl.accuracy.optimality_gaps import affordable, by_euler, euler_gaps, value_gaps
 from econrl.optimality.euler import euler_residuals
 from econrl.optimality.find_structure import find_structure
-from econrl.optimality.greedy import greedy_residuals
 from econrl.problem.bellman import bellman_residual
 from econrl.problem.chunks import in_chunks
 from econrl.problem.mdp import MDP
@@ -17,6 +17,7 @@ from econrl.problem.simulate import own_states
 from econrl.problem.state_function import Function
 from econrl.spec.model import Model
 
+TOO_FEW = 100  # states
 REPORTED_SEED, SELECTION_SEED = 987_654_321, 123_456_789  # never the same states for choosing and for reporting
 
 
@@ -33,22 +34,32 @@ class HeldOut:
         return torch.Generator(self.mdp.device).manual_seed(SELECTION_SEED)
 
     def error(self, policy: Any, value: Any) -> float:
-        """Mean Euler error; where there is no Euler equation, the mean of greedy and Bellman errors, which test
-        optimality together. Three quarters of the points are the policy's own simulation, one quarter the box.
+        """The error of `judge`, and the share of periods in which paths leave the domain as far as it is not tolerated:
+        a policy that saves everything can satisfy every Euler equation, and break transversality."""
+        error, restarted = self.judge(policy, value)
+        return error + (restarted if restarted > self.tolerated else 0.0)
 
-        The share of periods in which paths leave the domain is added, as far as it is not tolerated: a policy that
-        saves everything can satisfy every Euler equation, and break transversality. Infinite where the policy breaks
-        down."""
-        policy, value = policy.on(self.mdp), value.on(self.mdp)
+    def judge(self, policy: Any, value: Any) -> tuple[float, float]:
+        """Mean distance to the best action (`best_action.py`), given the policy's own future by the Euler equation;
+        where that is by the value, together with its Bellman errors, since only both test optimality. Of many actions,
+        whose distances take long, the mean Euler residual. Three quarters of the points are the policy's own
+        simulation, one quarter the box.
+
+        Also the share of periods in which paths leave the domain. The error is infinite where the policy breaks down.
+        """
+        mdp, policy, value = self.mdp, policy.on(self.mdp), value.on(self.mdp)
         simulated, restarted = self.simulate(policy)
         s = torch.cat([simulated, self.box])
-        if self.structure.exists:
-            residual = in_chunks(self.mdp, lambda s: euler_residuals(self.mdp, self.structure, policy, s), s)
+        judged, at = affordable(mdp, self.structure, policy, s)
+        if by_euler(self.structure, policy) and len(at) < TOO_FEW:
+            error = float(in_chunks(mdp, lambda s: euler_residuals(mdp, self.structure, policy, s), s).abs().mean())
+        elif by_euler(self.structure, policy):
+            error = float(euler_gaps(judged, self.structure, policy, at).distance.mean())
         else:
-            bellman = relative(bellman_residual(self.mdp, policy, value, s), value(s))
-            residual = torch.cat([greedy_residuals(self.mdp, policy, value, s), bellman.unsqueeze(-1)], dim=-1)
-        error = float(residual.abs().mean()) + (restarted if restarted > self.tolerated else 0.0)
-        return error if error == error else float("inf")
+            bellman = relative(bellman_residual(mdp, policy, value, s), value(s)).mean()
+            distances = value_gaps(judged, policy, value, at).distance.mean(dim=0)
+            error = float(torch.cat([distances, bellman.unsqueeze(0)]).mean())
+        return error if error == error else float("inf"), restarted
 
     @torch.no_grad()
     def bellman(self, policy: Any, value: Any) -> float:

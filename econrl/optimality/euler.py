@@ -20,17 +20,24 @@ from torch import Tensor
 
 from econrl.optimality.complementarity import at_bounds, complementarity, near_bounds, one_unit, unit_free
 from econrl.optimality.deviation import undoing
+from econrl.optimality.static import static_actions
 from econrl.optimality.structure import Structure
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function, StateFunction
 
 
 def condition(
-    mdp: MDP, shadow_price: Function, policy: Function, s: Tensor, e: Tensor | None = None
+    mdp: MDP,
+    shadow_price: Function,
+    policy: Function,
+    s: Tensor,
+    e: Tensor | None = None,
+    value: Function | None = None,
 ) -> tuple[Tensor, Tensor]:
     """G(s) = r_a + E[beta lambda' f_a] (B, A) in units of the reward, and what makes it unit-free (B, A).
 
     `shadow_price` gives lambda (B, S) at states (B, S). With a realised shock e (B, 1, E) that is the expectation.
+    With tomorrow's `value` also what an action moves by the discount factor, E[beta_a V'].
     """
     a = policy(s)
     nodes, weights = (mdp.nodes, mdp.weights(s)) if e is None else (e, torch.ones_like(s[..., :1]))
@@ -39,16 +46,31 @@ def condition(
     s_next = mdp.transition(s_, a_, nodes)
     shadow = shadow_price(s_next.flatten(0, -2)).reshape(s_next.shape)
     discounted = (weights * mdp.discount(s_, a_, nodes)).unsqueeze(-1) * shadow
+    worth = None if value is None else weights * value(s_next.flatten(0, -2)).reshape(s_next.shape[:-1])
+
+    def later(a_: Tensor) -> Tensor:
+        reached = (discounted * mdp.transition(s_, a_, nodes)).sum()
+        return reached if worth is None else reached + (worth * mdp.discount(s_, a_, nodes)).sum()
 
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
-    future = torch.func.grad(lambda a_: (discounted * mdp.transition(s_, a_, nodes)).sum())(a_)
-    return r_a + future.sum(dim=-2), unit_of_marginal(r_a, future)
+    future = torch.func.grad(later)(a_)
+    return r_a + future.sum(dim=-2), unit_of_marginal(mdp, s, a, r_a, future)
 
 
-def unit_of_marginal(r_a: Tensor, future: Tensor) -> Tensor:
+def unit_of_marginal(mdp: MDP, s: Tensor, a: Tensor, r_a: Tensor, future: Tensor) -> Tensor:
     """What makes a first-order condition unit-free, from its parts r_a (B, A) and those of the nodes (B, J, A):
-    |r_a|, or half of the sum of the nodes' sizes where that is larger, as where the reward ignores the action."""
-    return torch.maximum(r_a.abs(), future.abs().sum(dim=-2) / 2).clamp(min=1e-30)
+    |r_a|, or half of the sum of the nodes' sizes where that is larger, as where the reward ignores the action.
+
+    Where the future ignores the action, both vanish at the optimum: there |a r_aa|, so that the condition is the
+    distance to it.
+    """
+    unit = torch.maximum(r_a.abs(), future.abs().sum(dim=-2) / 2)
+    for i in static_actions(mdp).nonzero().flatten().tolist():
+        slope = lambda a, i=i: torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)[..., i].sum()  # noqa: E731
+        curvature = (a * torch.func.grad(slope)(a))[..., i].abs()
+        of_its_own = (curvature > 0) & curvature.isfinite()
+        unit = torch.where(of_its_own.unsqueeze(-1) & (torch.arange(mdp.A) == i), curvature.unsqueeze(-1), unit)
+    return unit.clamp(min=1e-30)
 
 
 def costate(

@@ -15,12 +15,19 @@ from econrl.problem.state_function import Function
 def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
     """`euler_residuals` with the value function's own derivative V_s in place of the costate: whether the policy is
     optimal for its value. For models without an Euler equation; together with the Bellman residual it tests optimality.
-    In the column of a choice stands its `regret`; the others are conditional on the choices made."""
+    In the column of a choice stands its `regret`, over the mean |V| of the sample; the others are conditional on the
+    choices made."""
     if mdp.choices:
         return residuals_given_choices(mdp, policy, value, s)
-    shadow_price = torch.func.grad(lambda s: continuation(mdp, value, s).sum())
-    G, scale = condition(mdp, shadow_price, policy, s)
+    G, scale = greedy_condition(mdp, policy, value, s)
     return complementarity(mdp, G, scale, s, policy(s))
+
+
+def greedy_condition(mdp: MDP, policy: Function, value: Function, s: Tensor) -> tuple[Tensor, Tensor]:
+    """r_a + E[(beta V')_a] (B, A), of a value V, and what makes it unit-free (B, A)."""
+    worth = lambda s: continuation(mdp, value, s)  # noqa: E731
+    price = torch.func.grad(lambda s: continuation(mdp, value, s).sum())
+    return condition(mdp, price, policy, s, value=worth)
 
 
 def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
@@ -33,13 +40,13 @@ def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tens
             residuals = greedy_residuals(mdp.given(option), lambda s: policy(s)[..., mdp.free], value, s[rows])
             found[rows.unsqueeze(-1), mdp.tensor(mdp.free).long()] = residuals
     for column in columns:
-        found[:, column] = regret(mdp, value, s, a, column)
+        found[:, column] = regret(mdp, value, s, a, column) / value(s).abs().mean().clamp(min=1e-12)
     return found
 
 
 def regret(mdp: MDP, value: Function, s: Tensor, a: Tensor, column: int) -> Tensor:
     """What the best option of one choice would add to the value, today alone and at the same shares of the continuous
-    actions, over the mean |V| of the sample; (B,)."""
+    actions, (B,)."""
     shares = mdp.shares(s, a)
 
     def judged(option: int) -> Tensor:
@@ -48,4 +55,4 @@ def regret(mdp: MDP, value: Function, s: Tensor, a: Tensor, column: int) -> Tens
 
     options = torch.stack([judged(option) for option in range(dict(mdp.choices)[column])], dim=-1)
     own = options.gather(-1, a[:, column : column + 1].long()).squeeze(-1)
-    return (options.amax(dim=-1) - own) / value(s).abs().mean().clamp(min=1e-12)
+    return options.amax(dim=-1) - own

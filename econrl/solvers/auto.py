@@ -1,11 +1,14 @@
-"""What a user gets without asking: one method after another, each beginning where the best so far ended."""
+"""What a user gets without asking: the methods that can treat the model, the cheapest first, and the best of what they
+give."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from econrl.accuracy.held_out import HeldOut
 from econrl.errors import MethodError, SaveError, SolveError
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
@@ -13,6 +16,7 @@ from econrl.solvers.common.driver import in_words
 from econrl.solvers.common.method import Method, require
 from econrl.solvers.common.task import Keeps, Result, Task
 from econrl.solvers.grid.egm import EGM
+from econrl.solvers.grid.time_iteration import TimeIteration
 from econrl.solvers.grid.vi import VI
 from econrl.solvers.off_policy.ddpg import DDPG
 from econrl.solvers.perturbation.perturbation import Perturbation
@@ -21,20 +25,23 @@ from econrl.solvers.polish.polish import START_SHARE
 from econrl.solvers.polish.polish_run import EXACT
 from econrl.storage.checkpoint import function_from, function_state
 
-GOOD_START = 0.01  # held-out error of a perturbation from which the polish can begin: Gauss-Newton has converged
+GOOD_START = 0.01  # held-out error of a policy from which the polish can begin: Gauss-Newton has converged
+ENOUGH, ENOUGH_BY_EGM = 1e-8, 1e-4  # held-out errors at which no other method is asked
+OF_WHAT_IS_LEFT = 0.6  # share of the time left that a candidate may take where others come after it
 
 
 @dataclass(frozen=True)
 class Auto(Method):
-    """What suits the model, one stage after another.
+    """A portfolio: the methods that can treat the model, one after another, the cheapest first, each beginning where
+    the best so far ended if it can.
 
-    The endogenous grid method where it applies: it needs no more than seconds. Value iteration where there are discrete
-    choices. Else perturbation where there is a steady state, or a short actor-critic run; then Gauss-Newton, and the
-    value.
+    What a method can treat, what it would cost here and how far it can reach is asked of the methods (`Method.refuse`,
+    `cost`, `reach`). Next is the cheapest candidate that can reach further than the best answer so far. It ends where
+    the error is exact, no candidate is left, or the time is over. The actor-critic runs where no other method gave a
+    policy that is good enough to polish, and the polish after it.
 
-    Where the polish does not improve on a perturbation, the actor-critic runs after all, and the polish again from
-    there. A stage that does not apply or does not help leaves a message; what comes back is the stage with the lowest
-    error on held-out points, never one that is worse than a stage before it.
+    A stage that does not apply or does not help leaves a message; what comes back is the stage with the lowest error
+    on held-out points, the same for all.
     """
 
     name: ClassVar[str] = "auto"
@@ -55,27 +62,20 @@ class Auto(Method):
 
     def run(self, mdp: MDP, task: Task) -> Result:
         """Raises SolveError where no stage gave a policy, and MethodError for a warm start where there are choices."""
-        stages = Stages(task)
-        if mdp.choices:
-            if task.warm_start is not None:
-                raise MethodError(
-                    "auto takes no warm_start where there are discrete choices: it takes vi, which takes none"
-                )
-            stages.run(VI(), task.steps)
-            return stages.result()
-        egm, perturbation, newton = EGM(), Perturbation(), Newton(hidden=self.hidden, nodes=self.nodes)
-        if task.warm_start is None and egm.refuse(mdp) is None:
-            stages.run(egm)
-            if stages.best is not None and stages.best.converged:
-                return stages.result()
-        if task.warm_start is None:
-            stages.run(perturbation)
-        if task.warm_start is None and stages.error > GOOD_START:
-            stages.run(DDPG(), self.start_steps, START_SHARE)
-        improved = stages.run(newton, task.steps)
-        if not improved and stages.by == perturbation.name and stages.error > EXACT:
-            stages.run(DDPG(), self.start_steps, START_SHARE)
-            stages.run(newton, task.steps)
+        if mdp.choices and task.warm_start is not None:
+            raise MethodError(
+                "auto takes no warm_start where there are discrete choices: it takes vi, which takes none"
+            )
+        stages, newton = Stages(task), Newton(hidden=self.hidden, nodes=self.nodes)
+        able = stages.able([newton] if task.warm_start else [EGM(), Perturbation(), VI(), TimeIteration(), newton], mdp)
+        while (method := stages.next_of(able)) is not None:
+            if method is newton and stages.error > GOOD_START:
+                stages.run(DDPG(), self.start_steps, START_SHARE)
+            able.remove(method)
+            improved = stages.run(method, task.steps, OF_WHAT_IS_LEFT if able else 1.0)
+            if method is newton and not improved and stages.by == Perturbation.name and stages.error > EXACT:
+                stages.run(DDPG(), self.start_steps, START_SHARE)
+                stages.run(newton, task.steps)
         return stages.result()
 
 
@@ -87,12 +87,36 @@ class Stages:
     """
 
     def __init__(self, task: Task) -> None:
-        self.task, self.error, self.by = task, float("inf"), ""
+        self.task, self.held_out = task, HeldOut(task.model, task.device)
+        self.error, self.drift, self.by = float("inf"), float("inf"), ""
         self.best: Result | None = None
+        if task.warm_start is not None:
+            self.best, self.by = Result(*task.warm_start, [], 0, False), "the warm start"
+            self.error, self.drift = self.held_out.judge(*task.warm_start)
         self.log: list[dict[str, Any]] = []
         self.messages: list[str] = []
         self.steps, self.over, self.interrupted = 0, False, False
         self.checkpoint = None if task.checkpoint is None else StageCheckpoint(task.checkpoint)
+
+    def able(self, methods: list[Method], mdp: MDP) -> list[Method]:
+        """Those of the methods that can treat the problem at a cost that is bearable, the cheapest first."""
+        for method in methods:
+            reason = method.refuse(mdp)
+            if reason is not None and not mdp.choices:
+                self.messages.append(f"no {method.name}: {reason}")
+        able = [method for method in methods if method.why_not(mdp) is None and method.cost(mdp) < math.inf]
+        return sorted(able, key=lambda method: method.cost(mdp))
+
+    def next_of(self, able: list[Method]) -> Method | None:
+        """The first of the methods that can reach further than the best so far, unless that is enough; after a good
+        perturbation the polish, which needs no better start."""
+        by_egm = self.by == EGM.name and self.best is not None and self.best.converged
+        if self.over or self.error <= (ENOUGH_BY_EGM if by_egm else ENOUGH):
+            return None
+        further = [method for method in able if method.reach(self.held_out.mdp) < self.error]
+        if self.by == Perturbation.name and self.error <= GOOD_START:
+            further.sort(key=lambda method: method.name != Newton.name)
+        return further[0] if further else None
 
     def run(self, method: Method, steps: int | None = None, share: float = 1.0) -> bool:
         """Run one method from the best so far, for at most a share of the time left; whether it was an improvement."""
@@ -113,14 +137,10 @@ class Stages:
         if self.over or (task.remaining() <= 0 and self.best is not None):
             return False
         mdp = MDP(task.model, task.device, method.dtype, Quadrature(nodes=method.nodes))
-        reason = method.refuse(mdp)
-        if reason is not None:
-            self.messages.append(f"no {method.name}: {reason}")
-            return False
         limit = None if task.time_limit is None else task.elapsed() + share * task.remaining()
         if self.checkpoint is not None:
             limit = self.checkpoint.begin_stage(limit)
-        warm = task.warm_start if self.best is None else (self.best.policy, self.best.value)
+        warm = None if self.best is None else (self.best.policy, self.best.value)
 
         def report(row: dict[str, Any]) -> None:
             task.report({**row, "stage": method.name})
@@ -151,16 +171,22 @@ class Stages:
     def compare(self, method: Method, result: Result) -> bool:
         """Keep the better of the best so far and this result; whether that is the new one."""
         self.log += [{**row, "stage": method.name} for row in result.log]
-        if method.name in (Newton.name, VI.name):
+        if method.name in (Newton.name, VI.name, TimeIteration.name):
             self.steps = result.steps  # those that `steps` asks for
-        error = min(row["error"] for row in result.log)
-        # A polish measures its start anew, and tolerates that paths leave the domain as often as they did there.
-        better = error < (result.log[0]["error"] if method.warm else self.error)
-        if better or method.warm:
-            self.best, self.error = result, error
-            self.by = method.name if better else self.by
-        if not better:
-            self.messages.append(f"{method.name} did not improve on {self.by or 'the warm start'}")
+        error, drift = self.held_out.judge(result.policy, result.value)
+        tolerated = 1.5 * min(drift, self.drift)  # where wealth grows without end, paths leave by the best policy, too
+
+        def score(error: float, drift: float) -> float:
+            return error + (drift if drift > tolerated else 0.0)
+
+        new, old = score(error, drift), score(self.error, self.drift)
+        better = new < old
+        if better:
+            self.by = method.name
+        else:
+            self.messages.append(f"{method.name} did not improve on {self.by}")
+        if better or new == old:  # the same policy, perhaps with a better value
+            self.best, self.error, self.drift = result, error, drift
         if result.message:
             self.messages.append(result.message)
         self.interrupted = result.interrupted
@@ -173,12 +199,12 @@ class Stages:
         if self.best is not None:
             functions = [function_state(function) for function in (self.best.policy, self.best.value)]
             best = [*functions, self.best.converged]
-        named = {name: getattr(self, name) for name in ("error", "by", "log", "messages", "steps", "over")}
+        named = {name: getattr(self, name) for name in ("error", "drift", "by", "log", "messages", "steps", "over")}
         return {"improved": improved, "best": best, **named}
 
     def recall(self, kept: dict[str, Any]) -> bool:
         """Go on from what `describe` gave."""
-        for name in ("error", "by", "log", "messages", "steps", "over"):
+        for name in ("error", "drift", "by", "log", "messages", "steps", "over"):
             setattr(self, name, kept[name])
         self.best = None
         if kept["best"] is not None:
@@ -194,9 +220,8 @@ class Stages:
         """The best stage's policy and value."""
         if self.best is None:
             raise SolveError("no stage gave a policy: " + "; ".join(self.messages))
-        converged = self.error <= max(EXACT, self.task.tol or 0.0) or (
-            self.by in (EGM.name, VI.name) and self.best.converged
-        )
+        iterated = self.by in (EGM.name, VI.name, TimeIteration.name) and self.best.converged
+        converged = iterated or self.error <= max(EXACT, self.task.tol or 0.0)
         message = "; ".join([f"the policy is that of {self.by}", *self.messages])
         return dataclasses.replace(
             self.best, log=self.log, steps=self.steps, converged=converged, message=message, planned_steps=None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -42,6 +43,14 @@ class Method:
     def refuse(self, mdp: MDP) -> str | None:
         """What a method has against a model, but for choices where it takes none; or None."""
         return None
+
+    def cost(self, mdp: MDP) -> float:
+        """About how many seconds it takes here on one core; infinite where `auto` is not to try it."""
+        return math.inf
+
+    def reach(self, mdp: MDP) -> float:
+        """The lowest held-out error that it can be expected to come to here."""
+        return 0.0
 
     def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Run:
         """A run before its first step. `mdp` is the task's model on its device in this method's precision, `held_out`

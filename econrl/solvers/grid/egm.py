@@ -59,6 +59,10 @@ class EGM(Method):
         require(self, "margin", self.margin >= 0, "at least 0")
         require(self, "change", self.change > 0, "positive")
 
+    def cost(self, mdp: MDP) -> float:
+        """Seconds, whatever the model."""
+        return 1.0
+
     def refuse(self, mdp: MDP) -> str | None:
         """Why the model is not of the kind above, seen at random states."""
         only = mdp.action_variables[0]

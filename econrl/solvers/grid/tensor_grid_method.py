@@ -16,6 +16,8 @@ from econrl.solvers.common.method import Method, each, require
 from econrl.solvers.grid.fit_grid import coarse_points, fitted
 
 DEFAULT_WORK = 8_000_000  # points x nodes x coefficients a query that no default exceeds
+MOST_WORK = 4 * DEFAULT_WORK  # that `auto` takes on
+SWEEPS, SECONDS = 15, 2e-7  # of a stationary model; of a query's coefficient in a sweep, roughly
 MOST_ON_A_LINE = 200  # more make second derivatives of a value with kinks noisy
 COPIES = 16  # arrays of a chunk's size that second derivatives hold at their peak
 
@@ -87,6 +89,19 @@ class OnTensorGrid(Method):
         total = min(self.most_points, DEFAULT_WORK / (len(mdp.nodes) * taps**d))
         each_layer = total / mdp.layers
         return [min(max(int(each_layer ** (1 / max(d, 1)) + 1e-9), fewest), MOST_ON_A_LINE)] * d
+
+    def cost(self, mdp: MDP) -> float:
+        """Seconds that grow with points, nodes and coefficients a query, sweeps and pairs of actions; infinite where
+        the fewest points are too many."""
+        d, options = len(mdp.continuous), len(mdp.options)
+        queries = math.prod(self.points_of(mdp)) * mdp.layers * options * len(mdp.nodes)
+        work = queries * len(BASIS[self.interpolation]) ** d
+        sweeps = mdp.horizon or SWEEPS
+        return 2.0 + SECONDS * work * sweeps * max(len(mdp.free), 1) ** 2 if work <= MOST_WORK * options else math.inf
+
+    def reach(self, mdp: MDP) -> float:
+        """What cubic splines leave of a smooth policy, n^-4 for n points a side."""
+        return float(min(self.points_of(mdp), default=1_000_000)) ** -4
 
     def check_memory(self, mdp: MDP) -> None:
         """Raise SolveError, before anything is allocated, where the grid would not fit."""

@@ -92,7 +92,8 @@ def improve(
     for h, (at, u, a, r) in enumerate(path):
         (r_a,) = grad(r.sum(), [a])
         later = J_nodes if h == steps - 1 else (J_a[h] - r_a).unsqueeze(-2)
-        size = unit_of_marginal(r_a, later) * (mdp.widths(at, a) * mdp.squash_slope(u)).abs().detach()
+        unit = unit_of_marginal(mdp, at.detach(), a.detach(), r_a, later)
+        size = unit * (mdp.widths(at, a) * mdp.squash_slope(u)).abs().detach()
         ascent = (J_u[h] / size.clamp(min=SMALLEST_UNIT)).clamp(-STEEPEST, STEEPEST)
         ascents.append(torch.where((u.abs() > LARGEST_U) & (ascent.sign() == u.sign()), 0.0, ascent))
     # The network's gradient at the states of the path: what it does to later states is in J_u already.

@@ -39,6 +39,10 @@ class Perturbation(Method):
     nodes: int = 5
     """Quadrature nodes a shock, for its mean and variance."""
 
+    def cost(self, mdp: MDP) -> float:
+        """A second, and what a Riccati equation of many states takes."""
+        return 1.0 + 1e-3 * mdp.S**2
+
     def refuse(self, mdp: MDP) -> str | None:
         """There must be a steady state to expand around."""
         if mdp.horizon is not None:
