@@ -2,13 +2,15 @@
 
 Each file relies on what has passed before it: `declarations.py` (the class and its variables), `trial.py` (the points,
 and the bounds of actions), `unread.py` (what nothing reads), `functions.py` (the functions at these points),
-`groups.py` (exchangeable members), `gradients.py` (derivatives), `value.py` (discounting, closed forms, finite value).
+`groups.py` (exchangeable members), `gradients.py` (derivatives), `corners.py` (of the domain), `value.py` (discounting,
+closed forms, finite value).
 """
 
 from __future__ import annotations
 
 import torch
 
+from econrl.checks.corners import check_corners
 from econrl.checks.declarations import check_class, check_declarations, check_fields
 from econrl.checks.family import check_family
 from econrl.checks.functions import check_functions
@@ -51,6 +53,7 @@ def check(model: Model) -> list[str]:
     return [
         *check_fields(model),
         *unread,
+        *check_corners(trial),
         *check_discount(trial),
         *check_closed_forms(trial),
         *check_steady_state(trial),
