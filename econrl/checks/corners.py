@@ -23,13 +23,18 @@ INWARDS = 0.01  # how far into the domain a state is moved to see whether that m
 
 def check_corners(trial: Trial) -> list[str]:
     """Warn of a corner of the domain at which reward, transition, discount or terminal is infinite or NaN at every
-    feasible action tried, all of them between the bounds: on a bound itself, as at c = 0, a reward may be infinite."""
+    feasible action tried, but not a little further in. All actions tried lie between the bounds: on a bound itself, as
+    at c = 0, a reward may be infinite. A whole part of the domain that leaves no choice is the author's affair.
+    """
     s = corners(trial)
-    return [
-        in_words(trial, function, s[int(wrong.int().argmax())])
-        for function, wrong in broken(trial, s).items()
-        if wrong.any()
-    ]
+    found = []
+    for function, wrong in broken(trial, s).items():
+        further_in = moved_inwards(trial, s[wrong])
+        mended = ~broken(trial, further_in.flatten(0, 1))[function].reshape(further_in.shape[:2])
+        if mended.any():
+            i = int(mended.any(dim=-1).int().argmax())
+            found.append(in_words(trial, function, s[wrong][i], mended[i]))
+    return found
 
 
 def corners(trial: Trial) -> Tensor:
@@ -63,23 +68,25 @@ def broken(trial: Trial, s: Tensor) -> dict[str, Tensor]:
     return {function: ~value.isfinite().any(dim=0) for function, value in values.items()}
 
 
-def in_words(trial: Trial, function: str, s: Tensor) -> str:
-    """The warning of one corner s (S,), with the end of the domain that is to be moved."""
+def moved_inwards(trial: Trial, s: Tensor) -> Tensor:
+    """The corners s (N, S) with one continuous state at a time moved into the domain, (N, n, S)."""
+    mdp, columns = trial.mdp, trial.mdp.continuous
+    moved, at = s.unsqueeze(1).repeat(1, len(columns), 1), torch.arange(len(columns))
+    step = INWARDS * (mdp.high - mdp.low)[columns]
+    moved[:, at, columns] += torch.where(s[:, columns] == mdp.low[columns], step, -step)
+    return moved
+
+
+def in_words(trial: Trial, function: str, s: Tensor, mended: Tensor) -> str:
+    """The warning of one corner s (S,), with the ends of the domain of which either is to be moved: mended (n,)."""
     mdp = trial.mdp
-    moved = s.repeat(len(mdp.continuous), 1)
-    width = (mdp.high - mdp.low)[mdp.continuous]
-    at = torch.arange(len(moved))
-    down = s[mdp.continuous] == mdp.low[mdp.continuous]
-    moved[at, mdp.continuous] += torch.where(down, INWARDS, -INWARDS) * width
-    mended = ~broken(trial, moved)[function]
     labels = [column for slot in mdp.state_slots for column in slot.columns]
     ends = [
-        f"{'raise `low`' if down[i] else 'lower `high`'} of '{labels[column]}' a little"
-        for i, column in enumerate(mdp.continuous)
-        if mended[i]
+        f"{'raise `low`' if s[column] == mdp.low[column] else 'lower `high`'} of '{labels[column]}'"
+        for column, mends in zip(mdp.continuous, mended.tolist(), strict=True)
+        if mends
     ]
-    what = " or ".join(ends) or "narrow the domain a little"
     return (
         f"{trial.name}.{function} is infinite or NaN whatever is done at the {describe(mdp, s)}, a corner of the "
-        f"domain, and so may values be from which it can be reached; {what}"
+        f"domain, and so may values be from which it can be reached; {' or '.join(ends)} a little"
     )

@@ -76,7 +76,7 @@ def test_the_upper_end_the_transition_and_the_terminal_value():
 def test_both_ends_at_once_and_many_states():
     """-infinity only where two states are at their ends: either is named. Of nine states, corners are drawn."""
     (warning,) = check(like(actions=lambda self: Action("c", low=0.0, high=lambda s: s.m + s.z + 1)))
-    assert "raise `low` of 'm' a little or raise `low` of 'z' a little" in warning
+    assert "raise `low` of 'm' or raise `low` of 'z' a little" in warning
     many = like(
         states=lambda self: State("x", low=0.0, high=1.0, size=9),
         actions=lambda self: Budget("c", size=9, total=lambda s: s.x[..., 8]),
