@@ -1,20 +1,23 @@
 """Every promise that a spec makes, tested before anything is solved.
 
 Each file relies on what has passed before it: `declarations.py` (the class and its variables), `trial.py` (the points,
-and the bounds of actions), `functions.py` (the functions at these points), `groups.py` (exchangeable members),
-`gradients.py` (derivatives), `value.py` (discounting, closed forms, finite value).
+and the bounds of actions), `unread.py` (what nothing reads), `functions.py` (the functions at these points),
+`groups.py` (exchangeable members), `gradients.py` (derivatives), `corners.py` (of the domain), `value.py` (discounting,
+closed forms, finite value).
 """
 
 from __future__ import annotations
 
 import torch
 
+from econrl.checks.corners import check_corners
 from econrl.checks.declarations import check_class, check_declarations, check_fields
 from econrl.checks.family import check_family
 from econrl.checks.functions import check_functions
 from econrl.checks.gradients import check_gradients
 from econrl.checks.groups import check_features, check_groups
 from econrl.checks.trial import make_trial
+from econrl.checks.unread import check_unread
 from econrl.checks.value import (
     check_closed_forms,
     check_discount,
@@ -43,11 +46,14 @@ def check(model: Model) -> list[str]:
     model = model.to("cpu", torch.float64)
     check_declarations(model)
     trial = make_trial(model)
+    unread = check_unread(make_trial(model.one) if isinstance(model, Family) else trial)
     check_functions(trial)
     check_groups(trial)
     check_gradients(trial)
     return [
         *check_fields(model),
+        *unread,
+        *check_corners(trial),
         *check_discount(trial),
         *check_closed_forms(trial),
         *check_steady_state(trial),

@@ -9,6 +9,7 @@ from typing import Any
 
 from econrl.checks.groups import check_declared_groups
 from econrl.checks.trial import attempt
+from econrl.checks.unread import nearest, own_names
 from econrl.errors import SpecError
 from econrl.spec.model import Model
 from econrl.spec.shocks import Shock
@@ -33,7 +34,8 @@ def check_class(model: Any) -> None:
         raise SpecError(f"{name} must be decorated with @dataclass(frozen=True, kw_only=True)")
     for function in ("states", "actions", "reward", "transition"):
         if getattr(kind, function) is getattr(Model, function):
-            raise SpecError(f"{name} does not define {function}: add a method `{function}`")
+            close = next((f"; is it `{own}`?" for own in own_names(kind) if nearest(own, [function])), "")
+            raise SpecError(f"{name} does not define {function}: add a method `{function}`{close}")
     horizon = model.horizon
     if horizon is not None and (not is_count(horizon) or horizon < 1):
         raise SpecError(f"{name}.horizon is {horizon!r}; it must be None, or the number of periods, 1 or more")

@@ -16,6 +16,7 @@ from econrl.problem.diagnose import describe, show
 from econrl.problem.layout import Slot, flatten
 
 PERIODS, PATHS = 180, 32  # of the simulations that ask for a finite value
+LONGER = 4  # times as many periods confirm that it is infinite
 LEVELS = (-7.0, -3.0, 0.0, 3.0, 7.0)  # u of the constant policies: shares of 0.1, 5, 50, 95 and 99.9 per cent
 MOST_POLICIES = 50
 GROWTH = 1.001  # a growth factor that simulated noise does not reach
@@ -153,37 +154,61 @@ def fitted(title: str, slot: Slot, value: Any, batch: tuple[int, ...]) -> Tensor
 def check_finite_value(trial: Trial) -> list[str]:
     """Warn where discounted rewards seem to grow for ever, so that the value is infinite (for stationary models).
 
-    Policies that hold the actions' shares constant are simulated from the model's initial states, and the growth of
-    E[beta^t |r|] a period is measured from the second to the last third of the periods. One policy with growing gains
-    makes the value +infinity. Losses that grow under every policy suggest -infinity; suggest, as other policies may do
-    better, and not where an action is unbounded, since no constant is a sensible policy there.
+    Policies that hold the actions' shares constant are simulated from the model's initial states (`growth`). One policy
+    with growing gains makes the value +infinity. Losses that grow under every policy suggest -infinity; suggest, as
+    other policies may do better, and not where an action is unbounded, since no constant is a sensible policy there.
+    What grows is looked at again on more periods: polynomials of time grow as well, for a while.
     """
     mdp = trial.mdp
     if mdp.horizon is not None:
         return []
     u = constant_policies(trial)
-    title = f"{trial.name}, simulated from its initial states"
-    users: list[Callable[..., Any]] = [mdp.model.reward, mdp.model.transition]
-    flows = attempt(title, users, lambda: discounted_rewards(trial, u))
-    third = PERIODS // 3
-    middle, late = (flows[k * third : (k + 1) * third].abs().mean(dim=0) for k in (1, 2))
-    growth = torch.where(late == 0, 0.0, (late / middle) ** (1 / third)).nan_to_num(nan=torch.inf)
-    growing = growth > GROWTH
-    gains = growing & (flows[2 * third :].mean(dim=0) > 0)
-    if gains.any():
-        best = int((growth * gains).argmax())
+    rate, gains = growth(trial, u, PERIODS)
+    growing = rate > GROWTH
+    if growing.any():
+        rate[growing], gains[growing] = growth(trial, u[growing], LONGER * PERIODS)
+        growing = rate > GROWTH
+    gaining = growing & gains
+    if gaining.any():
+        best = int((rate * gaining).argmax())
         return [
             f"{trial.name}: the value may be +infinity. Holding the actions at {shares_in_words(trial, u[best])}, "
-            f"expected discounted rewards still grow by a factor of {float(growth[best]):.4g} a period after {PERIODS} "
-            "periods; lower the discount factor or the growth, or raise risk aversion"
+            f"expected discounted rewards still grow by a factor of {float(rate[best]):.4g} a period after "
+            f"{LONGER * PERIODS} periods; lower the discount factor or the growth, or raise risk aversion"
         ]
     if growing.all() and all(v.shares.below or v.shares.above for v in mdp.action_variables):
         return [
             f"{trial.name}: the value may be -infinity. Under each of {len(u)} policies of constant shares, expected "
-            f"discounted losses still grow, by a factor of at least {float(growth.min()):.4g} a period, after "
-            f"{PERIODS} periods; lower the discount factor, risk or risk aversion, or raise the growth"
+            f"discounted losses still grow, by a factor of at least {float(rate.min()):.4g} a period, after "
+            f"{LONGER * PERIODS} periods; lower the discount factor, risk or risk aversion, or raise the growth"
         ]
     return []
+
+
+def growth(trial: Trial, u: Tensor, periods: int) -> tuple[Tensor, Tensor]:
+    """By what factor a period the terms of the value grow, from the second to the last third of the periods, under
+    each of the constant policies u (K, A), and whether they are gains, (K,) each.
+
+    The terms are those of the sum by parts, B_t (r_t - r_{t-1}) and, where the discount factor varies, B_t: with
+    B_t = beta_1 ... beta_t, sum B_t r_t is finite where both sums are. Unlike B_t r_t they do not pass through zero
+    where rewards change their sign, and rewards that grow by the same amount each period, like the logarithm of growing
+    wealth, have terms that fall like B_t. What is NaN, as where a policy leaves nothing that is feasible, says nothing.
+    """
+    users: list[Callable[..., Any]] = [trial.mdp.model.reward, trial.mdp.model.transition]
+    title = f"{trial.name}, simulated from its initial states"
+    factors, rewards = attempt(title, users, lambda: simulated(trial, u, periods))
+    changes = factors * rewards.diff(dim=0, prepend=rewards[:1])
+    rates = torch.stack([rate_of(x.mean(dim=-1)) for x in (factors[:PERIODS], changes)])
+    blown_up = rewards.isinf().any(dim=-1).any(dim=0)
+    rates = torch.where(rates.isnan(), torch.where(blown_up, torch.inf, 0.0), rates)
+    return rates.amax(dim=0), (factors * rewards)[-periods // 3 :].mean(dim=(0, 2)) > 0
+
+
+def rate_of(terms: Tensor) -> Tensor:
+    """The factor a period by which |terms| (periods, K) grow from the second to the last third, (K,)."""
+    third = len(terms) // 3
+    middle, late = (terms[k * third : (k + 1) * third].abs().mean(dim=0) for k in (1, 2))
+    return torch.where(late == 0, 0.0, (late / middle) ** (1 / third))
 
 
 def constant_policies(trial: Trial) -> Tensor:
@@ -201,18 +226,20 @@ def constant_policies(trial: Trial) -> Tensor:
 
 
 @torch.no_grad()
-def discounted_rewards(trial: Trial, u: Tensor) -> Tensor:
-    """E[beta_1 ... beta_t r_t] (PERIODS, K) under each of the constant policies u (K, A), the mean over PATHS paths."""
+def simulated(trial: Trial, u: Tensor, periods: int) -> tuple[Tensor, Tensor]:
+    """B_t = beta_1 ... beta_t and r_t on PATHS paths under each of the constant policies u (K, A), (periods, K, PATHS)
+    each."""
     mdp = trial.mdp
     generator = torch.Generator().manual_seed(0)
     s = mdp.sample_initial(PATHS, generator).repeat(len(u), 1)
     u = u.repeat_interleave(PATHS, dim=0)
-    factor, flows = torch.ones(len(s), dtype=mdp.dtype), []
-    for _ in range(PERIODS):
+    factor, factors, rewards = torch.ones(len(s), dtype=mdp.dtype), [], []
+    for _ in range(periods):
         a, e = mdp.act(s, u), mdp.sample_shocks(s, generator)
-        flows.append(factor * mdp.reward(s, a))
+        factors.append(factor)
+        rewards.append(mdp.reward(s, a))
         factor, s = factor * mdp.discount(s, a, e), mdp.transition(s, a, e)
-    return torch.stack(flows).reshape(PERIODS, -1, PATHS).mean(dim=-1)
+    return tuple(torch.stack(x).reshape(periods, -1, PATHS) for x in (factors, rewards))  # type: ignore[return-value]
 
 
 def shares_in_words(trial: Trial, u: Tensor) -> str:
