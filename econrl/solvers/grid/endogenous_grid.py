@@ -121,10 +121,11 @@ class EndogenousGrid:
         slope = torch.func.grad(lambda s: interval(mdp, s)[1].sum())(reached)[..., x]
         over = torch.zeros_like(slope, dtype=torch.bool)
         if mdp.horizon is not None:
-            over = mdp.period(reached) >= mdp.horizon
+            living, at = mdp.living(reached)
+            over = ~living
             final = torch.func.grad(lambda s: mdp.terminal(s).sum())(reached)[..., x]
             slope = torch.where(over, final, slope)
-            reached = torch.cat([reached[..., :-1], mdp.period(reached).clamp(max=mdp.horizon - 1).unsqueeze(-1)], -1)
+            reached = at
         place = self.policy.place(reached, on_grid=mdp.parameters)
         return Future(reached, interval(mdp, reached)[1], weight * slope, over, place)
 
