@@ -42,7 +42,7 @@ def check_discount(trial: Trial) -> list[str]:
     if len(wrong):
         i, j = wrong[0].tolist()
         raise SpecError(
-            f"{title} is {float(factors[i, j]):.5g} at the {trial.at(i)}; it must not be negative for any shock"
+            f"{title} is {float(factors[i, j]):.5g} at the {trial.at(i)}; it must be at least zero for every shock"
         )
     expected = (weights * factors).sum(dim=-1)
     worst = int(expected.argmax())

@@ -154,8 +154,8 @@ class MDP:
     # Views
 
     def state(self, s: Tensor) -> View:
-        """The view of flat states s (..., S), chains by their values. Lives that are over are read in their last period,
-        so that a table by age needs no more entries than there are ages."""
+        """The view of flat states s (..., S), chains by their values. Lives that are over are read in their last
+        period, so that a table by age needs no more entries than there are ages."""
         return self._read(s)
 
     def actions(self, a: Tensor) -> View:
