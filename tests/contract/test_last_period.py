@@ -102,7 +102,7 @@ def quick():
 
 @pytest.mark.parametrize(("cls", "model"), CASES)
 def test_no_method_looks_beyond_the_last_period(cls, model, tmp_path):
-    solution = econrl.solve(model, small(cls), steps=T + 1, time_limit=4, seed=1, device="cpu", progress=False)
+    solution = econrl.solve(model, small(cls), steps=T + 1, time_limit=20, seed=1, device="cpu", progress=False)
     frame = solution.policy_table()
     assert np.isfinite(frame.select_dtypes("number").to_numpy()).all()
     assert np.isfinite(solution.value(frame)).all()
