@@ -14,9 +14,10 @@ from torch import Tensor
 from econrl.approximation.tensor_grid import TensorGrid
 from econrl.errors import SolveError
 from econrl.problem.mdp import MDP
+from econrl.problem.state_function import Function
 from econrl.solvers.common.memory import require_memory
 from econrl.solvers.grid.endogenous_policy import EndogenousPolicy, EndogenousValue, extended, gather
-from econrl.solvers.grid.kinks import between, find_kinks, with_kinks
+from econrl.solvers.grid.kinks import between, find_kinks, may_bend, with_kinks
 from econrl.solvers.grid.policy_evaluation import FEWEST_STEPS, Evaluation
 from econrl.solvers.grid.spending import action, interval, marginal_utility, spent_at
 
@@ -122,8 +123,14 @@ class EndogenousGrid:
             def worth(w: Tensor, period: int = period) -> Tensor:
                 return self.worth(period, w)[2].transpose(1, 2).flatten(0, 1)
 
-            found += find_kinks(worth, w)
+            reached = self.counts(period)(self.reached(self.rows(period), w))
+            if may_bend(reached.transpose(1, 2)):
+                found += find_kinks(worth, w)
         return found
+
+    def counts(self, period: int) -> Function:
+        """What counts of tomorrow's state: what there is to spend, or the terminal value once life is over."""
+        return self.mdp.terminal if self.is_last(period) else lambda s: interval(self.mdp, s)[1]
 
     def future(self, period: int = 0) -> Future:
         """Where each row and w leads to, and what M' is worth there."""
@@ -144,8 +151,7 @@ class EndogenousGrid:
         reached, speed, *_ = torch.func.jvp(lambda w: self.reached(s, w), (w,), (torch.ones_like(w),))
         a = action(mdp, s.unsqueeze(1), interval(mdp, s)[1].unsqueeze(1) - w, self.kept)
         beta = mdp.discount(s[:, None, None], a.unsqueeze(2), mdp.nodes)
-        value = mdp.terminal if self.is_last(period) else lambda s: interval(mdp, s)[1]
-        slope = torch.func.grad(lambda s: value(s).sum())(reached)[..., self.x]
+        slope = torch.func.grad(lambda s: self.counts(period)(s).sum())(reached)[..., self.x]
         odds = (mdp.weights(s).expand(len(s), -1).unsqueeze(1) * beta).expand(slope.shape)
         return reached, odds, times(odds, speed[..., self.x] * slope)
 

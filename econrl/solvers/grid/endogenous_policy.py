@@ -104,6 +104,7 @@ class EndogenousFunction(StateFunction):
         block = slice(source * self.rows, (source + 1) * self.rows)
         self.set(target, *(getattr(self, name)[block] for name in self.tables))
 
+
 class EndogenousPolicy(EndogenousFunction):
     """c(M, z) by cubic Hermite interpolation between the points, cut off at M: below a grid that begins where nothing
     is kept, c rises by less than M, and all is spent."""
@@ -176,7 +177,7 @@ class EndogenousValue(EndogenousFunction):
         k = D * (t - h)
         if self.limited:
             first = gather(self.M, rows * n)
-            poor = M < first
+            poor = first > M
             c = torch.where(poor, M.clamp(min=0), first)
             u = self.mdp.reward(s.unsqueeze(-2), action(self.mdp, s.unsqueeze(-2), c, self.kept))
             u_0 = self.mdp.reward(s.unsqueeze(-2), action(self.mdp, s.unsqueeze(-2), first, self.kept))

@@ -10,8 +10,23 @@ from torch import Tensor
 STANDS_OUT = 2.0  # a difference over its smaller neighbour's from which on a jump is looked for
 JUMP = 1e-6  # of the largest worth: what is left of a smooth change after all bisections is far less
 BISECTIONS, MOST = 45, 100  # steps for each kink; kinks, at most: the largest
-APART, NEAR, AT = 1e-6, 1e-3, 1e-8  # of the range: kinks that are one; of a cell: the next point; of the range: the pair
-INSIDE = 1e-3  # how far within the jump the two points of the flat part are, in logarithms
+APART, NEAR, AT = (
+    1e-6,
+    1e-3,
+    1e-9,
+)  # of the range: kinks that are one; of a cell: the next point; of the range: the pair
+INSIDE = 3e-3  # how far within the jump the two points of the flat part are, in logarithms
+
+
+def may_bend(y: Tensor) -> bool:
+    """Whether any function y (..., n), on an even scan, has a second difference that stands out: a first look, which
+    needs no derivatives."""
+    bend = y.diff(n=2, dim=-1).abs().nan_to_num(0.0, 0.0, 0.0)
+    if bend.shape[-1] < 5:
+        return True
+    size = y.nan_to_num(0.0, 0.0, 0.0).abs().amax(dim=-1, keepdim=True) / y.shape[-1]
+    around = torch.nn.functional.pad(bend, (2, 2), value=torch.inf)
+    return bool((bend > STANDS_OUT * torch.minimum(around[..., :-4], around[..., 4:]) + JUMP * size).any())
 
 
 def find_kinks(worth: Callable[[Tensor], Tensor], w: Tensor) -> list[float]:
@@ -57,8 +72,8 @@ def with_kinks(w: Tensor, kinks: list[float]) -> tuple[Tensor, Tensor]:
         near = max(NEAR * float(w[cell] - w[cell - 1]), 2 * at)
         points = [x for x in points if abs(x - kink) > 2 * near]
         points += [kink - near, kink - at, kink - at / 3, kink + at / 3, kink + at, kink + near]
-    grid = torch.tensor(sorted(points)).to(w)
-    return grid, torch.searchsorted(grid, w.new_tensor(kinks) - at * 1.5)
+    grid = w.new_tensor(sorted(points))
+    return grid, torch.searchsorted(grid, w.new_tensor(sorted(kinks)) - 2 * at)
 
 
 def between(mu: Tensor, second: Tensor) -> Tensor:
