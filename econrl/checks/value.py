@@ -27,7 +27,7 @@ SETTLED = 1e-6  # how far a steady state may move in a period, against the width
 
 
 def check_discount(trial: Trial) -> list[str]:
-    """beta > 0, and E[beta] < 1 for a stationary model: without it the sum of rewards has no limit."""
+    """beta >= 0, and E[beta] < 1 for a stationary model: without it the sum of rewards has no limit."""
     mdp, title = trial.mdp, f"{trial.name}.discount"
     stationary = mdp.horizon is None
     mend = "; for a stationary model it must lie between 0 and 1 (a life cycle has a `horizon`)"
@@ -39,11 +39,11 @@ def check_discount(trial: Trial) -> list[str]:
 
     nodes, weights = mdp.nodes, mdp.weights(trial.s)
     factors = mdp.discount(trial.s.unsqueeze(1), trial.a.unsqueeze(1), nodes).expand(len(trial.s), len(nodes))
-    wrong = (~(factors > 0) & (weights > 0)).nonzero()
+    wrong = (~(factors >= 0) & (weights > 0)).nonzero()
     if len(wrong):
         i, j = wrong[0].tolist()
         raise SpecError(
-            f"{title} is {float(factors[i, j]):.5g} at the {trial.at(i)}; it must be positive for every shock"
+            f"{title} is {float(factors[i, j]):.5g} at the {trial.at(i)}; it must be at least zero for every shock"
         )
     expected = (weights * factors).sum(dim=-1)
     worst = int(expected.argmax())

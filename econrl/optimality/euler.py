@@ -81,13 +81,12 @@ def costate(
     A binding bound's multiplier G' is found by a second expectation, and `depth` is how many periods ahead; beyond,
     G' = 0. Where `multipliers` (B, A), unit-free, are known instead, G' = |r_a'| multipliers'.
     """
-    a = policy(s)
     if mdp.horizon is not None:
         # After the last period the state is worth the derivative of the terminal value, and there is no action.
         over = mdp.period(s) >= mdp.horizon
         final = torch.func.grad(lambda s: mdp.terminal(s).sum())(s)
         s = torch.where(over.unsqueeze(-1), with_period(s, mdp.horizon - 1), s)
-        a = policy(s)
+    a = policy(s)
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
     known = None if multipliers is None else one_unit(mdp, r_a.abs()) * multipliers(s)
     multiplier = binding_multiplier(mdp, structure, policy, s, a, depth) if known is None else known

@@ -13,9 +13,8 @@ def continuation(mdp: MDP, value: Function, s: Tensor) -> Tensor:
     """V(s) at states of the next period: the terminal value once a life cycle is over, V before."""
     if mdp.horizon is None:
         return value(s)
-    over = mdp.period(s) >= mdp.horizon
-    alive = torch.cat([s[..., :-1], mdp.period(s).clamp(max=mdp.horizon - 1).unsqueeze(-1)], dim=-1)
-    return torch.where(over, mdp.terminal(s), value(alive))
+    living, at = mdp.living(s)
+    return torch.where(living, value(at), mdp.terminal(s))
 
 
 def expected_value(mdp: MDP, value: Function, s: Tensor, a: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ class FeasibleSet:
         for kind, slot in self.laid:
             low, width = kind.interval(sv, View("action", before), s)
             part = x[..., slot.start : slot.stop]
-            parts.append(f(low, width, part).expand(*batch, slot.stop - slot.start))
+            parts.append(f(low, width, part).to(x.dtype).expand(*batch, slot.stop - slot.start))
             action = x if given_actions else torch.cat(parts, dim=-1)
             before[kind.name] = slot.read(action)
         return joined(parts, x).expand(*batch, -1)

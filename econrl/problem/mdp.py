@@ -63,7 +63,9 @@ class MDP:
         self.tables = [c.table.to(self.device, dtype) for c in self.chains]
         readers = {v.name: v.reader(self.low) for v in self.state_variables}
         writers = {v.name: v.writer(self.low) for v in self.state_variables}
-        self._read = Reader(self.state_slots, {name: f for name, f in readers.items() if f is not None})
+        maps = {name: f for name, f in readers.items() if f is not None}
+        self._read_after = Reader(self.state_slots, maps)  # life, too
+        self._read = Reader(self.state_slots, maps if self.horizon is None else {**maps, "t": self.in_life})
         self._writers = {name: f for name, f in writers.items() if f is not None}
 
         self.feasible_set = FeasibleSet(self.action_variables, self.action_slots, self._read, self.made)
@@ -152,7 +154,8 @@ class MDP:
     # Views
 
     def state(self, s: Tensor) -> View:
-        """The view of flat states s (..., S), chains by their values."""
+        """The view of flat states s (..., S), chains by their values. Lives that are over are read in their last
+        period, so that a table by age needs no more entries than there are ages."""
         return self._read(s)
 
     def actions(self, a: Tensor) -> View:
@@ -238,7 +241,7 @@ class MDP:
 
     def reward(self, s: Tensor, a: Tensor) -> Tensor:
         """r(s, a), shape (...)."""
-        return self.model.reward(self.state(s), self.actions(a))
+        return self.model.reward(self.state(s), self.actions(a)).to(s.dtype)
 
     def transition(self, s: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """f(s, a, e), shape (..., S); s, a and e broadcast against each other."""
@@ -256,12 +259,23 @@ class MDP:
         return torch.as_tensor(factor, dtype=s.dtype, device=s.device)
 
     def period(self, s: Tensor) -> Tensor:
-        """The period (...) of the states of a life cycle, their last column."""
+        """The period (...) of the states of a life cycle, their last column; the horizon where life is over."""
         return s[..., -1]
+
+    def in_life(self, t: Tensor) -> Tensor:
+        """Periods t (...), with those of lives that are over put back to the last one."""
+        return t.clamp(0, self.layout.high[-1])
+
+    def living(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of s (..., S) are in a life that is not over, (...); and s with the others put into the last period."""
+        if self.horizon is None:
+            return torch.ones_like(s[..., 0], dtype=torch.bool), s
+        t = self.period(s)
+        return t < self.horizon, torch.cat([s[..., :-1], self.in_life(t).unsqueeze(-1)], dim=-1)
 
     def terminal(self, s: Tensor) -> Tensor:
         """The value (...) of states after the last period."""
-        return self.model.terminal(self.state(s))
+        return self.model.terminal(self._read_after(s)).to(s.dtype)
 
     def exact_policy(self, s: Tensor) -> Tensor | None:
         """The closed form (..., A), or None."""

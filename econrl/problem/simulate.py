@@ -60,7 +60,7 @@ def ergodic_states(
         if t >= burn_in:
             visited.append(s)
         _, reached = move(mdp, s, policy(s), generator)
-        restarts = restarts + (living_states(mdp, reached)[0] & ~mdp.inside(reached, MARGIN)).sum()
+        restarts = restarts + (mdp.living(reached)[0] & ~mdp.inside(reached, MARGIN)).sum()
         s = go_on(mdp, reached, generator)
     return torch.cat(visited), float(restarts) / (n * (burn_in + periods))
 
@@ -75,14 +75,6 @@ def own_states(
 
 
 # Lifetime sums
-
-
-def living_states(mdp: MDP, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of s (..., S) are in a life that is not over, (...); and s with the others put into the last period."""
-    if mdp.horizon is None:
-        return torch.ones_like(s[..., 0], dtype=torch.bool), s
-    t = mdp.period(s)
-    return t < mdp.horizon, torch.cat([s[..., :-1], t.clamp(max=mdp.horizon - 1).unsqueeze(-1)], dim=-1)
 
 
 def discounted(
@@ -101,7 +93,7 @@ def discounted(
     """
     sums, factor = [torch.zeros_like(s[..., 0]) for _ in flows], torch.ones_like(s[..., 0])
     for _ in range(periods):
-        living, at = living_states(mdp, s)
+        living, at = mdp.living(s)
         a = policy(at)
         e, reached = move(mdp, at, a, generator)
         earned, discount = [x(at, a) for x in flows], mdp.discount(at, a, e)

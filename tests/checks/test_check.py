@@ -472,7 +472,7 @@ def test_the_expectation_over_shocks_counts_not_a_single_draw():
     assert check(variant(discount=lambda self, s, a, e: 0.1 + 1.5 * e.luck)) == []
 
 
-def test_a_discount_factor_must_be_positive_for_every_shock():
+def test_a_discount_factor_must_not_be_negative_for_any_shock():
     raises(variant(discount=lambda self, s, a, e: 0.1 + e.eps), "Broken.discount is -0.", "state k = ", "every shock")
 
 

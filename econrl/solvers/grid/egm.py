@@ -113,7 +113,8 @@ class EGMRun(Iteration):
         self.reserve = max(self.reserve, FOR_VALUE * (time.perf_counter() - began))
 
     def answer(self) -> Answer:
-        return self.solver.policy, self.solver.evaluate(self.task.remaining)
+        self.solver.evaluate(self.future, self.task.remaining)
+        return self.solver.policy, self.solver.value
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "solver": self.solver.state(), "spent": self.spent}
@@ -135,13 +136,16 @@ class EGMBackwards(LifeCycleRun):
         _, self.spent = self.solver.all_is_spent()
 
     def solve_period(self, t: int) -> None:
-        self.spent = self.solver.step(self.solver.future(t), self.spent, t)
+        future = self.solver.future(t)
+        self.spent = self.solver.step(future, self.spent, t)
+        self.solver.evaluate_period(future, t)
 
     def answer(self) -> Answer:
         last = self.horizon - self.done
         for t in range(last):
             self.solver.policy.copy_period(last, t)
-        return self.solver.policy, self.solver.evaluate(self.task.remaining)
+            self.solver.value.copy_period(last, t)
+        return self.solver.policy, self.solver.value
 
     def state(self) -> dict[str, Any]:
         return {"solver": self.solver.state(), "spent": self.spent, "done": self.done}

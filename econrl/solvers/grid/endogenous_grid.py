@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,19 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.approximation.grid_functions import GridValue
 from econrl.approximation.tensor_grid import TensorGrid
 from econrl.errors import SolveError
 from econrl.problem.mdp import MDP
-from econrl.problem.state_function import StateFunction
-from econrl.solvers.common.memory import CHUNK, require_memory
-from econrl.solvers.grid.endogenous_policy import EndogenousPolicy
-from econrl.solvers.grid.fit_grid import fitted
-from econrl.solvers.grid.policy_evaluation import evaluate
+from econrl.problem.state_function import Function
+from econrl.solvers.common.memory import require_memory
+from econrl.solvers.grid.endogenous_policy import EndogenousPolicy, EndogenousValue, extended, gather
+from econrl.solvers.grid.kinks import between, find_kinks, may_bend, with_kinks
+from econrl.solvers.grid.policy_evaluation import FEWEST_STEPS, Evaluation
 from econrl.solvers.grid.spending import action, interval, marginal_utility, spent_at
-from econrl.solvers.grid.vi import VI
 
-SCAN = 400  # amounts kept that are tried out to see how far the grid must reach
+SCAN = 400  # amounts kept that are tried out to see how far the grid must reach, and where its kinks are
 KRYLOV = 200  # steps of GMRES, at most, for the value
 SMALLEST = 1e-300  # marginal value of what is kept that counts as none
 DENSE = 4.0  # spacing of the grid near a borrowing limit: e^4 times as dense there as at its far end
@@ -34,9 +34,12 @@ class Future:
     s: Tensor
     """The next states (R, n, J, S), with lives that are over put into their last period."""
     M: Tensor
+    odds: Tensor
+    """Probability times beta."""
     worth: Tensor
-    """Probability times beta times M'_x dx'/dw, or of the terminal value's derivative once life is over."""
-    over: Tensor
+    """Odds times M'_x dx'/dw, or of the terminal value's derivative once life is over."""
+    final: Tensor | None
+    """The terminal value, once life is over."""
     place: tuple[Tensor, Tensor]
 
 
@@ -61,11 +64,12 @@ class EndogenousGrid:
         self.limited = w_low == 0
         points = points or (400 if self.limited else 100)
         self.check_memory(self.policy.rows * points * len(mdp.nodes), 4 ** (len(z) - len(mdp.parameters)))
-        self.policy = policy(points)
         spacing = [DENSE if self.limited else 0.0]
-        self.w = TensorGrid([w_low], [w_high], [points], spacing, "linear", mdp.device, mdp.dtype).axis(0)
+        w = TensorGrid([w_low], [w_high], [points], spacing, "linear", mdp.device, mdp.dtype).axis(0)
+        self.w, self.kinks = with_kinks(w, self.find_kinks(w_low, w_high))
         self.most_spent = 1e3 * w_high
-        self.value: GridValue | None = None
+        self.policy = policy(len(self.w))
+        self.value = EndogenousValue(mdp, self.limited, **self.policy.describe())
 
     def check_memory(self, queries: int, taps: int) -> None:
         """Raise SolveError, before it is allocated, where what a step needs would not fit into half of the memory."""
@@ -110,32 +114,56 @@ class EndogenousGrid:
         a = action(self.mdp, s_, M.unsqueeze(1) - w, self.kept)
         return self.mdp.transition(s_.unsqueeze(2), a.unsqueeze(2), self.mdp.nodes)
 
+    def find_kinks(self, w_low: float, w_high: float) -> list[float]:
+        """The amounts kept at which what they are worth jumps, in any period and row, at any node."""
+        w = torch.linspace(w_low, w_high, SCAN, dtype=self.mdp.dtype, device=self.mdp.device)
+        found: list[float] = []
+        for period in range(self.mdp.horizon or 1):
+
+            def worth(w: Tensor, period: int = period) -> Tensor:
+                return self.worth(period, w)[2].transpose(1, 2).flatten(0, 1)
+
+            reached = self.counts(period)(self.reached(self.rows(period), w))
+            if may_bend(reached.transpose(1, 2)):
+                found += find_kinks(worth, w)
+        return found
+
+    def counts(self, period: int) -> Function:
+        """What counts of tomorrow's state: what there is to spend, or the terminal value once life is over."""
+        return self.mdp.terminal if self.is_last(period) else lambda s: interval(self.mdp, s)[1]
+
     def future(self, period: int = 0) -> Future:
         """Where each row and w leads to, and what M' is worth there."""
-        mdp, x = self.mdp, self.x
-        s = self.rows(period)
-        reached, speed, *_ = torch.func.jvp(lambda w: self.reached(s, w), (self.w,), (torch.ones_like(self.w),))
-        a = action(mdp, s.unsqueeze(1), interval(mdp, s)[1].unsqueeze(1) - self.w, self.kept)
-        beta = mdp.discount(s[:, None, None], a.unsqueeze(2), mdp.nodes)
-        weight = (mdp.weights(s).expand(len(s), -1).unsqueeze(1) * beta) * speed[..., x]
-        slope = torch.func.grad(lambda s: interval(mdp, s)[1].sum())(reached)[..., x]
-        over = torch.zeros_like(slope, dtype=torch.bool)
-        if mdp.horizon is not None:
-            over = mdp.period(reached) >= mdp.horizon
-            final = torch.func.grad(lambda s: mdp.terminal(s).sum())(reached)[..., x]
-            slope = torch.where(over, final, slope)
-            reached = torch.cat([reached[..., :-1], mdp.period(reached).clamp(max=mdp.horizon - 1).unsqueeze(-1)], -1)
+        mdp = self.mdp
+        reached, odds, worth = self.worth(period, self.w)
+        final = mdp.terminal(reached) if self.is_last(period) else None
+        _, reached = mdp.living(reached)
         place = self.policy.place(reached, on_grid=mdp.parameters)
-        return Future(reached, interval(mdp, reached)[1], weight * slope, over, place)
+        return Future(reached, interval(mdp, reached)[1], odds, worth, final, place)
+
+    def is_last(self, period: int) -> bool:
+        """Whether life is over after this period."""
+        return self.mdp.horizon is not None and period + 1 == self.mdp.horizon
+
+    def worth(self, period: int, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The states (R, n, J, S) that rows lead to with w (n,) kept, the odds of each, and its worth (`Future`)."""
+        mdp, s = self.mdp, self.rows(period)
+        reached, speed, *_ = torch.func.jvp(lambda w: self.reached(s, w), (w,), (torch.ones_like(w),))
+        a = action(mdp, s.unsqueeze(1), interval(mdp, s)[1].unsqueeze(1) - w, self.kept)
+        beta = mdp.discount(s[:, None, None], a.unsqueeze(2), mdp.nodes)
+        slope = torch.func.grad(lambda s: self.counts(period)(s).sum())(reached)[..., self.x]
+        odds = (mdp.weights(s).expand(len(s), -1).unsqueeze(1) * beta).expand(slope.shape)
+        return reached, odds, times(odds, speed[..., self.x] * slope)
 
     def step(self, future: Future, guess: Tensor, period: int = 0) -> Tensor:
         """One step back: what is spent (R, n) where w is kept; the policy of `period` takes it."""
-        s = self.rows(period).unsqueeze(1)
-        c = self.policy.spent(future.M, future.place)
-        then = torch.where(future.over, 1.0, marginal_utility(self.mdp, future.s, c, self.kept)[0])
-        mu = (future.worth * then).sum(dim=-1)
+        s, mu = self.rows(period).unsqueeze(1), future.worth
+        if future.final is None:
+            c = self.policy.spent(future.M, future.place)
+            then = marginal_utility(self.mdp, future.s, c, self.kept)[0]
+            mu = times(mu, torch.where(future.M >= 0, then, torch.inf))  # none may be left with less than nothing
         # Where nothing is worth keeping, more is spent than there is: so all of it.
-        mu = mu.clamp(min=SMALLEST)
+        mu = between(mu.sum(dim=-1).clamp(min=SMALLEST), self.kinks)
         spent = spent_at(self.mdp, s.expand(*mu.shape, -1), mu, guess, self.most_spent, self.kept)
         M = self.w + spent
         if not (M.isfinite().all() and (M.diff(dim=-1) > 0).all()):
@@ -172,25 +200,73 @@ class EndogenousGrid:
 
     # The value
 
-    def evaluate(self, remaining: Callable[[], float]) -> StateFunction:
-        """V = r + E[beta V'] of the policy, on the grid that value iteration would have."""
-        if self.value is None:
-            grid = VI(nodes=self.mdp.quadrature.nodes)
-            self.value = GridValue(
-                self.mdp, **fitted(self.mdp, self.policy, grid.describe_grid(self.mdp), grid.margin, True)
-            )
-        chunk = max(CHUNK.get(self.mdp.device.type, CHUNK["cpu"]) // (len(self.mdp.nodes) * self.value.grid.terms), 1)
-        evaluate("egm", self.mdp, self.value, self.policy, KRYLOV, chunk, remaining)
-        return self.value
+    def evaluate_period(self, future: Future, period: int) -> None:
+        """The value of one period of a life cycle, given that of the next."""
+        equation = self.backup(future, period)
+        v = (equation.reward + equation.apply(self.value.v)).view(-1, len(self.w))
+        rows = slice(period * self.value.rows, (period + 1) * self.value.rows)
+        self.value.set(period, self.value.M[rows], v, self.value.slope[rows])
+
+    def evaluate(self, future: Future, remaining: Callable[[], float]) -> None:
+        """The value of a stationary policy, within the seconds that remain."""
+        equation, began = self.backup(future), time.perf_counter()
+        start, steps = self.value.v.flatten(), KRYLOV
+        if remaining() < math.inf:
+            equation.apply(start)
+            fit = remaining() / max(time.perf_counter() - began, 1e-9)
+            steps = max(min(steps, int(fit)), FEWEST_STEPS)
+        self.value.v.copy_(equation.solve(start, steps).view_as(self.value.v))
+
+    def backup(self, future: Future, period: int = 0) -> Evaluation:
+        """W = r + E[beta W'] at the points of one period, as an equation in the table of all W; and their slopes u_c.
+
+        At the poorest points W may be minus infinity: there it goes on as the points after them do (`extended`).
+        """
+        mdp, rows = self.mdp, slice(period * self.policy.rows, (period + 1) * self.policy.rows)
+        M, c, s = self.policy.M[rows], self.policy.c[rows], self.rows(period).unsqueeze(1)
+        reward = mdp.reward(s, action(mdp, s, c, self.kept))
+        slope = marginal_utility(mdp, s.expand(*c.shape, -1), c, self.kept)[0]
+        self.value.set(period, M, self.value.v[rows], slope)
+        known, after = self.tomorrow(future)
+        poor = ~(reward + known).isfinite()
+        first = (~poor).int().argmax(dim=-1, keepdim=True).clamp(max=M.shape[-1] - 2)
+        slope, fall = extended(M, slope, first)
+        self.value.set(period, M, self.value.v[rows], torch.where(poor, slope, self.value.slope[rows]))
+        if mdp.horizon is None:  # tomorrow's slopes are today's
+            known, after = self.tomorrow(future)
+        base = reward + known
+        base = torch.where(poor, base.gather(-1, first) + fall, base)
+
+        def discounted(v: Tensor) -> Tensor:
+            found = after(v)
+            return torch.where(poor, found.gather(-1, first), found).flatten()
+
+        return Evaluation(base.flatten(), lambda v: v, discounted)
+
+    def tomorrow(self, future: Future) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """E[beta W'] at the points (R, n): what is known of it, and the part that depends on the table of all W."""
+        if future.final is not None:
+            known = times(future.odds, future.final).sum(dim=-1)
+            return known, lambda v: torch.zeros_like(known)
+        rows, share = future.place
+        at, h, k = self.value.weights(future.s, future.M, rows)
+
+        def after(v: Tensor) -> Tensor:
+            found = share * ((1 - h) * gather(v, at) + h * gather(v, at + 1))
+            return (future.odds * found.sum(dim=-1)).sum(dim=-1)
+
+        return times(future.odds, (share * k).sum(dim=-1)).sum(dim=-1), after
 
     def state(self) -> dict[str, Any]:
-        """Policy, and the grid of its value."""
-        grid = None if self.value is None else self.value.describe()
-        return {"policy": [self.policy.M, self.policy.c, self.policy.slope], "grid": grid}
+        """Policy and value."""
+        return {"policy": self.policy.state_dict(), "value": self.value.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        for table, kept in zip((self.policy.M, self.policy.c, self.policy.slope), state["policy"], strict=True):
-            table.copy_(kept)
-        if state["grid"] is not None:
-            self.value = GridValue(self.mdp, **state["grid"])
+        self.policy.load_state_dict(state["policy"])
+        self.value.load_state_dict(state["value"])
+
+
+def times(odds: Tensor, x: Tensor) -> Tensor:
+    """odds x, nothing where the odds are zero, whatever x."""
+    return torch.where(odds != 0, odds * x, 0.0)

@@ -1,10 +1,10 @@
-"""Consumption between the points of endogenous grids, one for each exogenous state."""
+"""Functions between the points of endogenous grids, one for each exogenous state: consumption, and its value."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,19 +16,19 @@ from econrl.problem.state_function import StateFunction
 from econrl.solvers.grid.spending import LEAST, action, interval
 
 BEYOND = 2.0  # cells beyond the grid of an exogenous state to which the policy is extrapolated
+NO_POWER = 1e-7  # a power of M in place of none, which is the logarithm
 
 
-class EndogenousPolicy(StateFunction):
-    """c(M, z) by cubic Hermite interpolation between the points of each z's own endogenous grid, cut off at M: below a
-    grid that begins where nothing is kept, c rises by less than M, and all is spent. Between the points of z, and two
-    cells beyond them: four-point Lagrange interpolation.
+class EndogenousFunction(StateFunction):
+    """A function of (M, z) given on each z's own grid of M. Between the points of z, and two cells beyond them:
+    four-point Lagrange interpolation.
 
     The rows of the tables are the periods, times the states of all chains, times the points of z.
     """
 
     M: Tensor
-    c: Tensor
-    slope: Tensor
+    tables: ClassVar[tuple[str, ...]]
+    """The names of the tables (rows, points), those of the points M first."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class EndogenousPolicy(StateFunction):
         self.layers, self.exogenous = mdp.layers, exogenous
         self.each = exogenous ** len(self.z_columns)  # rows of a layer
         shape = ((mdp.horizon or 1) * self.layers * self.each, points)
-        for name in ("M", "c", "slope"):
+        for name in self.tables:
             self.register_buffer(name, torch.zeros(shape, device=mdp.device, dtype=mdp.dtype))
 
     def describe(self) -> dict[str, Any]:
@@ -83,6 +83,36 @@ class EndogenousPolicy(StateFunction):
             rows, weights = rows.flatten(-2), weights.flatten(-2)
         return rows, weights
 
+    def cell(self, M: Tensor, rows: Tensor) -> Tensor:
+        """The last i, at most n - 2, with M_i <= M on its row, by bisection."""
+        n = self.M.shape[-1]
+        low, high = torch.zeros_like(rows), torch.full_like(rows, n - 1)
+        for _ in range(math.ceil(math.log2(n))):
+            middle = (low + high + 1) // 2
+            right = gather(self.M, rows * n + middle) <= M
+            low, high = torch.where(right, middle, low), torch.where(right, high, middle - 1)
+        return low.clamp(max=n - 2)
+
+    def set(self, period: int, *values: Tensor) -> None:
+        """Take the tables (rows, n) of one period."""
+        block = slice(period * self.rows, (period + 1) * self.rows)
+        for name, table in zip(self.tables, values, strict=True):
+            getattr(self, name)[block] = table
+
+    def copy_period(self, source: int, target: int) -> None:
+        """Let the function of one period be that of another."""
+        block = slice(source * self.rows, (source + 1) * self.rows)
+        self.set(target, *(getattr(self, name)[block] for name in self.tables))
+
+
+class EndogenousPolicy(EndogenousFunction):
+    """c(M, z) by cubic Hermite interpolation between the points, cut off at M: below a grid that begins where nothing
+    is kept, c rises by less than M, and all is spent."""
+
+    c: Tensor
+    slope: Tensor
+    tables = ("M", "c", "slope")
+
     def spent(self, M: Tensor, place: tuple[Tensor, Tensor]) -> Tensor:
         """c (...) at M (...) and a place (..., K); cut off at M last, so that no kink is interpolated between rows."""
         rows, weights = place
@@ -105,30 +135,77 @@ class EndogenousPolicy(StateFunction):
         c = a + inside * (da + inside * (3 * (b - a) - 2 * da - db + inside * (2 * (a - b) + da + db)))
         return c + torch.where(t < 0, t * da, torch.where(t > 1, (t - 1) * db, 0.0))
 
-    def cell(self, M: Tensor, rows: Tensor) -> Tensor:
-        """The last i, at most n - 2, with M_i <= M on its row, by bisection."""
-        n = self.M.shape[-1]
-        low, high = torch.zeros_like(rows), torch.full_like(rows, n - 1)
-        for _ in range(math.ceil(math.log2(n))):
-            middle = (low + high + 1) // 2
-            right = gather(self.M, rows * n + middle) <= M
-            low, high = torch.where(right, middle, low), torch.where(right, high, middle - 1)
-        return low.clamp(max=n - 2)
-
     def fit(self, M: Tensor, c: Tensor, period: int = 0) -> None:
         """Take these points (rows, n), M increasing, for one period."""
-        block = slice(period * self.rows, (period + 1) * self.rows)
-        self.M[block], self.c[block], self.slope[block] = M, c, slopes(M, c)
-
-    def copy_period(self, source: int, target: int) -> None:
-        """Let the policy of one period be that of another."""
-        by_period = [slice(t * self.rows, (t + 1) * self.rows) for t in (source, target)]
-        for table in (self.M, self.c, self.slope):
-            table[by_period[1]] = table[by_period[0]]
+        self.set(period, M, c, slopes(M, c))
 
     def forward(self, s: Tensor) -> Tensor:
         _, M = interval(self.mdp, s)
         return action(self.mdp, s, self.spent(M, self.place(s)), self.kept)
+
+
+class EndogenousValue(EndogenousFunction):
+    """W(M, z) where W and its slope u_c = W_M are known at the points.
+
+    Between two of them, p is read off the slopes, W_M ~ M^(p-1), and W is a cubic in M^p with these values and slopes:
+    exact for a power of M, as where the poorest may earn nothing and W falls to minus infinity. Below a grid that
+    begins where nothing is kept all is spent, W = W_0 + u(M) - u(M_0); beyond the other ends W goes on linearly in M^p.
+    """
+
+    v: Tensor
+    slope: Tensor
+    tables = ("M", "v", "slope")
+
+    def __init__(self, mdp: MDP, limited: bool, **description: Any) -> None:
+        super().__init__(mdp, **description)
+        self.limited = limited
+        self.description["limited"] = limited
+
+    def weights(self, s: Tensor, M: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """W = (1 - h) v[at] + h v[at + 1] + k on the rows (..., K), at M (...) and the states s (..., S) to which it
+        belongs: at, h and k (..., K)."""
+        n = self.M.shape[-1]
+        M = M.unsqueeze(-1).expand(rows.shape)
+        at = rows * n + self.cell(M.detach(), rows)
+        left, slope = gather(self.M, at), gather(self.slope, at)
+        p, length = power(left, gather(self.M, at + 1), slope, gather(self.slope, at + 1))
+        width = torch.expm1(p * length) / p
+        D = slope * left * width  # dW/dt at either end
+        t = torch.expm1(p * (M.clamp(min=0) / left).log()) / p / width
+        inside = t.clamp(0, 1)
+        h = inside * inside * (3 - 2 * inside)
+        k = D * (t - h)
+        if self.limited:
+            first = gather(self.M, rows * n)
+            poor = first > M
+            c = torch.where(poor, M.clamp(min=0), first)
+            u = self.mdp.reward(s.unsqueeze(-2), action(self.mdp, s.unsqueeze(-2), c, self.kept))
+            u_0 = self.mdp.reward(s.unsqueeze(-2), action(self.mdp, s.unsqueeze(-2), first, self.kept))
+            h, k = torch.where(poor, 0.0, h), torch.where(poor, u - u_0, k)
+        return at, h, torch.where(M < 0, -torch.inf, k)
+
+    def forward(self, s: Tensor) -> Tensor:
+        _, M = interval(self.mdp, s)
+        rows, weights = self.place(s)
+        at, h, k = self.weights(s, M, rows)
+        v = (weights * ((1 - h) * gather(self.v, at) + h * gather(self.v, at + 1) + k)).sum(dim=-1)
+        return torch.where((M > 0) | v.isfinite(), v, -torch.inf)
+
+
+def power(left: Tensor, right: Tensor, slope_left: Tensor, slope_right: Tensor) -> tuple[Tensor, Tensor]:
+    """p with slope_right/slope_left = (right/left)^(p-1), never zero, and ln(right/left)."""
+    length = (right / left).log()
+    p = 1 + ((slope_right / slope_left).log() / length).nan_to_num(0.0, 0.0, 0.0)
+    return torch.where(p.abs() < NO_POWER, NO_POWER, p), length
+
+
+def extended(M: Tensor, slope: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes (rows, n), and W less its value at the point `first` (rows, 1), on the power of M that this point and the
+    next are on."""
+    (left, right), (here, there) = ([x.gather(-1, first + i) for i in (0, 1)] for x in (M, slope))
+    p, _ = power(left, right, here, there)
+    length = (M / left).log()
+    return here * ((p - 1) * length).exp(), here * left * torch.expm1(p * length) / p
 
 
 def gather(table: Tensor, at: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from econrl.approximation.networks import Actor, ValueNetwork
 from econrl.optimality.euler import unit_of_marginal
 from econrl.problem.bellman import continuation, expected_value
 from econrl.problem.mdp import MDP
-from econrl.problem.simulate import MARGIN, lifetime_reward, living_states
+from econrl.problem.simulate import MARGIN, lifetime_reward
 from econrl.problem.state_function import Function, StateFunction
 from econrl.solvers.common.optimiser import Adam, follow
 from econrl.solvers.common.task import Task
@@ -53,7 +53,7 @@ def roll(
     J, factor, now = torch.zeros_like(s[:, 0]), torch.ones_like(s[:, 0]), s
     path = []
     for step in range(steps):
-        living, at = living_states(mdp, now)
+        living, at = mdp.living(now)
         if step > 0:
             living = living & mdp.inside(now, MARGIN)
             at = torch.where(living.unsqueeze(-1), at, s)  # a path far outside has ended: its numbers would overflow

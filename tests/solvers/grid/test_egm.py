@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
 import econrl
-from econrl import EGM, VI, Action, MarkovChain, MethodError, Model, SolveError, State
+from econrl import EGM, VI, Action, Discrete, MarkovChain, MethodError, Model, SolveError, State
 from econrl.accuracy.error_table import accuracy_table, samples
 from econrl.models import BrockMirman, BufferStock, Investment, LifeCycle, Portfolio, StochasticGrowth
 from econrl.optimality.find_structure import find_structure
@@ -16,6 +17,7 @@ from econrl.solvers.common.task import Task
 from econrl.solvers.grid.endogenous_grid import EndogenousGrid
 from econrl.solvers.grid.endogenous_policy import lagrange
 from econrl.solvers.grid.spending import interval, marginal_utility, spent_at
+from econrl.utility import crra
 
 
 @pytest.fixture(autouse=True)
@@ -183,6 +185,115 @@ def test_a_markov_chain_and_a_debt_limit():
 
 
 # Its parts
+
+
+GAMMA, BETA, DEBT = 3.0, 0.94, 0.3
+INCOME, ODDS = (0.8, 1.2), (0.4, 0.6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brackets(Model):
+    """Borrowing is dearer than saving, and what is saved beyond one earns less: two kinks of the transition."""
+
+    horizon: int | None = 5
+
+    def states(self):
+        return State("m", low=0.05, high=6.0)
+
+    def actions(self):
+        return Action("c", low=0.0, high=lambda s: s.m + DEBT)
+
+    def shocks(self):
+        return Discrete("y", values=INCOME, probabilities=ODDS)
+
+    def discount(self, s, a, e):
+        return BETA
+
+    def reward(self, s, a):
+        return crra(a.c, GAMMA)
+
+    def transition(self, s, a, e):
+        w = s.m - a.c
+        return {"m": torch.where(w < 0, 1.15 * w, torch.where(w < 1, 1.06 * w, 1.05 + 1.01 * w - 1)) + e.y}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unemployment(Brackets):
+    """Income may be zero: the value is minus infinity where there is nothing."""
+
+    horizon: int | None = 5
+
+    def states(self):
+        return State("m", low=0.0, high=6.0)
+
+    def actions(self):
+        return Action("c", low=0.0, high=lambda s: s.m)
+
+    def shocks(self):
+        return Discrete("y", values=(0.0, *INCOME), probabilities=(0.1, 0.3, 0.6))
+
+    def transition(self, s, a, e):
+        return {"m": 1.03 * (s.m - a.c) + e.y}
+
+
+def brute_force(m, after, debt, income, odds, periods, kinks=()):
+    """c and V in consumption units at m, by trying all: 800 shares of what there is, and what leaves exactly a kink."""
+    shares = np.linspace(0, 1, 802)[1:-1] * (m + debt)[:, None]
+    c = np.concatenate([shares, *(np.clip(m[:, None] - k, 1e-9, (m + debt)[:, None]) for k in (*kinks, -debt))], axis=1)
+    ce = None
+    with np.errstate(divide="ignore", over="ignore"):
+        for _ in range(periods):
+            v = c ** (1 - GAMMA)
+            for y, p in zip(income, odds, strict=True) if ce is not None else ():
+                x = after(m[:, None] - c) + y
+                v = v + BETA * p * np.where(x < m[0], ce[0] * (x + debt) / (m[0] + debt), np.interp(x, m, ce)) ** (
+                    1 - GAMMA
+                )
+            best = v.argmin(axis=1)
+            ce = v.min(axis=1) ** (1 / (1 - GAMMA))
+    return c[np.arange(len(m)), best], ce
+
+
+def agrees(model, c, ce, m, least):
+    result = solve(model)
+    keep = (m >= least) & (m <= 6)
+    s = torch.stack([torch.tensor(m[keep]), torch.zeros(int(keep.sum()), dtype=torch.float64)], dim=-1)
+    found = result.policy(s)[:, 0].numpy(), ((1 - GAMMA) * result.value(s).numpy()) ** (1 / (1 - GAMMA))
+    assert abs(found[0] / c[keep] - 1).max() < 0.004  # between neighbours on the grid of shares
+    assert abs(found[1] / ce[keep] - 1).max() < 0.001
+    return result
+
+
+def test_what_is_kept_stays_at_a_kink_of_the_transition():
+    m = np.concatenate([np.linspace(-0.29, 2.5, 200), np.linspace(2.5, 10, 100)[1:]])
+
+    def after(w):
+        return np.where(w < 0, 1.15 * w, np.where(w < 1, 1.06 * w, 1.05 + 1.01 * w - 1))
+
+    right = brute_force(m, after, DEBT, INCOME, ODDS, 5, (0.0, 1.0))
+    result = agrees(Brackets(), *right, m, 0.05)
+    for kink, above, below in ((0.0, 1.06, 1.15), (1.0, 1.01, 1.06)):  # in the last period but one, in closed form
+        then = sum(p * (1.06 * kink + y + DEBT) ** -GAMMA for y, p in zip(INCOME, ODDS, strict=True))
+        c = [(BETA * R * then) ** (-1 / GAMMA) for R in (below, above)]
+        s = kink + torch.tensor([[c[0] + share * (c[1] - c[0]), 3.0 - kink] for share in (0.02, 0.5, 0.98)]).double()
+        assert (result.policy(s) - (s[:, :1] - kink)).abs().max() < 1e-6
+
+
+def test_what_is_kept_stays_at_a_kink_in_a_stationary_model():
+    m = torch.linspace(0.05, 2.5, 1500, dtype=torch.float64).unsqueeze(-1)
+    w = m - solve(Brackets(horizon=None)).policy(m)
+    for kink in (0, 1):
+        assert ((w - kink).abs() < 1e-6).sum() > 3
+        assert w.min() < kink - 0.01
+        assert w.max() > kink + 0.01
+
+
+def test_the_value_is_finite_wherever_there_is_something():
+    m = np.concatenate([np.geomspace(1e-4, 0.1, 100), np.linspace(0.1, 10, 300)[1:]])
+    right = brute_force(m, lambda w: 1.03 * w, 0.0, (0.0, *INCOME), (0.1, 0.3, 0.6), 5)
+    result = agrees(Unemployment(), *right, m, 1e-3)
+    s = torch.tensor([[0.0, 0.0], [1e-9, 0.0]], dtype=torch.float64)
+    assert result.value(s).isfinite().tolist() == [False, True]
 
 
 def test_marginal_utility_is_inverted_from_any_guess():

@@ -27,7 +27,6 @@ from econrl.optimality.find_structure import find_structure
 from econrl.optimality.multipliers import why_multipliers_are_unknown
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
-from econrl.problem.simulate import living_states
 from econrl.solvers.off_policy.ddpg_model import improve
 from econrl.solvers.polish import polish, polish_run
 from econrl.solvers.polish.correction_networks import PolishedPolicy
@@ -358,7 +357,7 @@ def test_a_rollout_of_one_step_is_rung_two_and_a_longer_one_looks_at_the_same_va
 
 def test_a_life_that_is_over_pays_nothing_more():
     mdp = MDP(LifeCycle(horizon=3, retirement=2))
-    living, at = living_states(mdp, torch.tensor([[1.0, 2.0], [1.0, 3.0]], dtype=torch.float64))
+    living, at = mdp.living(torch.tensor([[1.0, 2.0], [1.0, 3.0]], dtype=torch.float64))
     assert living.tolist() == [True, False]
     assert at[:, 1].tolist() == [2.0, 2.0]
 
