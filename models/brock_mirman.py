@@ -29,8 +29,10 @@ class BrockMirman(Model):
         return (self.alpha * self.beta) ** (1 / (1 - self.alpha))
 
     def states(self) -> tuple[State, State]:
+        """Three standard deviations; ln k is an AR(1) with coefficient alpha."""
+        wide = max(1.0, 3 * self.sigma / math.sqrt(1 - self.alpha**2) / math.log(1.5))
         return (
-            State("k", low=0.5 * self.k_ss, high=1.5 * self.k_ss),
+            State("k", low=0.5**wide * self.k_ss, high=1.5**wide * self.k_ss),
             State("z", low=-3 * self.sigma, high=3 * self.sigma),
         )
 

@@ -1,5 +1,6 @@
 """Buffer-stock saving: an impatient consumer, permanent and transitory income risk, no borrowing."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,9 @@ class BufferStock(Model):
     replacement: float = 0.3  # income when unemployed
 
     def states(self) -> State:
-        return State("m", low=self.replacement, high=5.0)
+        """From the least income up to five times the mean, or three times a large income where that is more."""
+        large = self.wage * math.exp(3 * self.sigma_theta)
+        return State("m", low=self.replacement, high=max(5.0, 3 * large))
 
     def actions(self) -> Action:
         return Action("c", low=0.0, high=lambda s: s.m)
@@ -51,9 +54,13 @@ class BufferStock(Model):
     def discount(self, s: Any, a: Any, e: Any) -> Tensor:
         return self.beta * self.survival * (self.G * e.psi) ** (1 - self.gamma)
 
+    @property
+    def wage(self) -> float:
+        """Such that the mean income is one."""
+        return (1 - self.p * self.replacement) / (1 - self.p)
+
     def income(self, e: Any) -> Tensor:
-        wage = (1 - self.p * self.replacement) / (1 - self.p)
-        return e.employed * wage * e.xi + (1 - e.employed) * self.replacement
+        return e.employed * self.wage * e.xi + (1 - e.employed) * self.replacement
 
     def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"m": self.R / (self.G * e.psi) * (s.m - a.c) + self.income(e)}

@@ -54,7 +54,7 @@ class Copies(Model):
             )
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        return replace(super().to(device, dtype), one=self.one.to(device, dtype))
+        return super().to(device, dtype).with_fields({"one": self.one.to(device, dtype)})
 
     @property
     def beta(self) -> float:

@@ -1,5 +1,6 @@
 """Stochastic optimal growth with one sector, the test bed of numerical methods in economics."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ class StochasticGrowth(Model):
 
         V(k, z) = max_c u(c) + beta E V(A e^z k^alpha + (1-delta) k - c, rho z + eps)
 
-    A is such that k = 1 in the deterministic steady state.
+    A is such that k = 1 in the deterministic steady state. The domain is the source's, and grows with `spread` where
+    that is larger than at the source's calibration.
 
     Source: Coleman, Lyon, Maliar and Maliar (2021), "Matlab, Python, Julia: What to choose in economics?",
     Computational Economics 58; their calibration and domain.
@@ -32,8 +34,30 @@ class StochasticGrowth(Model):
     def A(self) -> float:
         return (1 / self.beta - (1 - self.delta)) / self.alpha
 
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The standard deviations of k and z, to first order: k' - 1 = root (k - 1) + (A - b) z for c that is linear,
+        with slopes a = 1/beta - root and b, in the linearised Euler equation
+
+            E[c' - c] = pull (A rho z - (1 - alpha) A (k' - 1)) beta alpha / A,     pull = (A - delta) A / gamma."""
+        A, beta = self.A, self.beta
+        rho = min(self.rho, 0.999)  # a random walk has no ergodic distribution
+        pull = beta * self.alpha * A * (A - self.delta) / self.gamma
+        fall = pull * (1 - self.alpha)
+        half = (1 + 1 / beta + fall) / 2
+        root = 1 / beta / (half + math.sqrt(half**2 - 1 / beta))
+        a = 1 / beta - root
+        b = ((fall + a) * A - pull * rho) / (1 - rho + fall + a)
+        std_z = self.sigma / math.sqrt(1 - rho**2)
+        return std_z * abs(A - b) * math.sqrt((1 + root * rho) / (1 - root**2) / (1 - root * rho)), std_z
+
     def states(self) -> tuple[State, State]:
-        return State("k", low=0.9, high=1.1), State("z", low=-0.1, high=0.1)
+        std_k, std_z = self.spread
+        wide = max(1.0, std_k / 0.054)
+        return (
+            State("k", low=0.9**wide, high=1.1**wide),
+            State("z", low=-max(0.1, 3.1 * std_z), high=max(0.1, 3.1 * std_z)),
+        )
 
     def actions(self) -> Action:
         return Action("c", low=0.0, high=self.resources)

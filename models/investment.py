@@ -46,9 +46,28 @@ class Investment(Model):
         root = (self.phi * self.r) ** 2 + 2 * self.phi * self.r - 2 * self.phi * (self.price - self.delta)
         return 1 + self.phi * self.r - math.sqrt(root)
 
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The standard deviations of K and z, to first order; that of K is infinite with constant returns. For i that
+        is linear in K and z, with slopes root - 1 and b, in the linearised condition
+
+            phi E[i - beta i'] = beta E[theta z' - fall (K' - 1)],     K' - 1 = K - 1 + i - delta."""
+        beta, phi, rho = self.beta, self.phi, self.rho
+        fall = (1 - self.theta) * (self.r + self.delta)
+        half = (1 + 1 / beta + fall / phi) / 2
+        root = 1 / beta / (half + math.sqrt(half**2 - 1 / beta))
+        b = beta * self.theta * rho / (phi * (1 - beta * (root - 1 + rho)) + beta * fall)
+        std_z = self.sigma / math.sqrt(1 - rho**2)
+        if self.theta == 1:
+            return math.inf, std_z
+        return std_z * b * math.sqrt((1 + root * rho) / (1 - root**2) / (1 - root * rho)), std_z
+
     def states(self) -> tuple[State, State]:
-        wide = 4 * self.sigma / math.sqrt(1 - self.rho**2)
-        return State("K", low=0.5, high=1.5), State("z", low=-wide, high=wide)
+        """Four standard deviations of z; of K those too, where they are more than half of the steady state. With
+        constant returns K has no ergodic distribution."""
+        std_K, std_z = self.spread
+        wide = 1.0 if self.theta == 1 else max(1.0, 4 * std_K / 0.5)
+        return State("K", low=0.5**wide, high=1.5**wide), State("z", low=-4 * std_z, high=4 * std_z)
 
     def actions(self) -> Action:
         # With constant returns a firm that grows faster than the interest rate has no finite value.

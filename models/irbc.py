@@ -58,9 +58,13 @@ class IRBC(Model):
         return self.group_features()["country"]["g"]
 
     def states(self) -> tuple[State, State]:
+        """The source's domain, which grows with the spread of z where that is larger than the source's."""
+        rho = min(self.rho, 0.999)  # a random walk has no ergodic distribution
+        std_z = math.sqrt(2) * self.sigma / math.sqrt(1 - rho**2)
+        wide = max(1.0, std_z / 0.0453)
         return (
-            State("k", low=0.8, high=1.2, size=self.n, group="country"),
-            State("z", low=-0.15, high=0.15, size=self.n, group="country"),
+            State("k", low=0.8**wide, high=1.2**wide, size=self.n, group="country"),
+            State("z", low=-0.15 * wide, high=0.15 * wide, size=self.n, group="country"),
         )
 
     def actions(self) -> Budget:

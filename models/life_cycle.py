@@ -1,5 +1,6 @@
 """Saving over a working life and retirement, with permanent and transitory income risk and no borrowing."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,8 @@ class LifeCycle(Model):
     pension: float = 0.7  # income in retirement over permanent income
 
     def states(self) -> State:
-        return State("m", low=0.5, high=20.0)
+        """From below the least income of working life and retirement."""
+        return State("m", low=min(0.5, math.exp(-5 * self.sigma_theta), self.pension), high=20.0)
 
     def actions(self) -> Action:
         return Action("c", low=0.0, high=lambda s: s.m)

@@ -50,7 +50,8 @@ class LinearQuadratic(Model):
         return P, F, self.beta / (1 - self.beta) * self.noise**2 * np.trace(P)
 
     def states(self) -> State:
-        return State("x", low=-1.0, high=1.0, size=self.n)
+        wide = max(1.0, 10 * self.noise)
+        return State("x", low=-wide, high=wide, size=self.n)
 
     def actions(self) -> Action:
         return Action("u", size=self.m)

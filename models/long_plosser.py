@@ -88,7 +88,8 @@ class LongPlosser(Model):
         return float(now / (1 - self.beta))
 
     def states(self) -> State:
-        return State("Y", low=0.6, high=1.6, size=self.n)
+        wide = max(1.0, self.sigma / 0.1)
+        return State("Y", low=0.6**wide, high=1.6**wide, size=self.n)
 
     def actions(self) -> tuple[Budget, ...]:
         inputs = [Budget(f"X{j}", size=self.n, total=lambda s, j=j: s.Y[..., j]) for j in range(self.n)]

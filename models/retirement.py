@@ -33,7 +33,8 @@ class Retirement(Model):
     sigma: float = 0.1  # standard deviation of the log income shock
 
     def states(self) -> tuple[State, DiscreteState]:
-        return State("m", low=1.0, high=400.0), DiscreteState("career", n=2)
+        """Up to the income of a whole life."""
+        return State("m", low=self.y / 20, high=self.y * self.horizon), DiscreteState("career", n=2)
 
     def actions(self) -> tuple[Choice, Action]:
         return Choice("work", n=2), Action("c", low=0.0, high=lambda s: s.m)

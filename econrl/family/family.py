@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -87,6 +87,10 @@ class Family(Model):
         if any(other != named[0] for other in named):
             raise SpecError(f"{self.title}: {function} declares other variables at other parameters")
         return list(zip(*declared, strict=True))
+
+    def with_domain(self, domain: Mapping[str, Any]) -> Self:
+        """The members, solved on another domain; those of the parameters are the ranges `over`."""
+        return self.with_fields({"one": self.one.with_domain(domain)}) if domain else self
 
     @property
     def title(self) -> str:
@@ -202,7 +206,7 @@ class Family(Model):
         return {**(self.member(drawn).initial(n, generator) or {}), **drawn}
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        return dataclasses.replace(self, one=self.one.to(device, dtype))
+        return self.with_fields({"one": self.one.to(device, dtype)})
 
 
 def is_real(value: Any) -> bool:

@@ -11,7 +11,6 @@ where r0 is the reward at a reference state and action, and size what one unit o
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -130,7 +129,7 @@ class ScaledFamily(Family):
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         one = self.one.to(device, dtype)
         units = self.units.on(MDP(Family(one=one, over=self.over), device, dtype))
-        return dataclasses.replace(self, one=one, units=units)
+        return self.with_fields({"one": one, "units": units})
 
 
 def scaled(family: Family, device: torch.device, seed: int) -> ScaledFamily:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from econrl.errors import SpecError
 from econrl.spec.shocks import Shock
-from econrl.spec.variables import ActionKind, StateKind
+from econrl.spec.variables import ActionKind, StateKind, listed
 
 States = StateKind | Sequence[StateKind]
 Actions = ActionKind | Sequence[ActionKind]
@@ -117,12 +118,16 @@ class Model:
         return type(self).__name__
 
     def replace(self, **parameters: Any) -> Self:
-        """The same model with other parameters: `model.replace(gamma=5.0)`."""
+        """The same model with other parameters, on the domain that `with_domain` gave: `model.replace(gamma=5.0)`."""
         known = self.parameters()
         for name in parameters:
             if name not in known:
                 raise SpecError(f"{type(self).__name__} has no parameter '{name}'; it has: {', '.join(known)}")
-        return dataclasses.replace(self, **parameters)  # type: ignore[type-var]
+        return self.with_fields(parameters)
+
+    def with_fields(self, fields: dict[str, Any]) -> Self:
+        """A copy with other fields, on the same domain."""
+        return dataclasses.replace(self, **fields).with_domain(self.domain)  # type: ignore[type-var]
 
     @classmethod
     def require_dataclass(cls) -> None:
@@ -144,7 +149,7 @@ class Model:
             for name, value in self.parameters().items()
             if isinstance(value, (Tensor, np.ndarray)) and torch.as_tensor(value).is_floating_point()
         }
-        model = dataclasses.replace(self, **moved) if moved else self  # type: ignore[type-var]
+        model = self.with_fields(moved) if moved else self
         return model.with_features(
             {
                 group: {name: torch.as_tensor(value).to(device, dtype) for name, value in features.items()}
@@ -156,6 +161,40 @@ class Model:
         """The same model with other group features."""
         if not features:
             return self
-        model = dataclasses.replace(self)  # type: ignore[type-var]
+        model = self.with_fields({})
         object.__setattr__(model, "group_features", lambda: features)
         return model
+
+    @property
+    def domain(self) -> dict[str, Any]:
+        """What `with_domain` gave: low and high by state; empty where all domains are the model's own."""
+        return dict(vars(self).get("_domain", {}))
+
+    def with_domain(self, domain: Mapping[str, Any]) -> Self:
+        """The same model, solved on another domain: `model.with_domain({"k": (0.5, 1.6)})`.
+
+        A pair low, high for each state to be changed; for a vector, numbers for all its parts, or a sequence with one
+        for each. The others keep theirs. Raises SpecError for what is no state, or no domain of it.
+        """
+        if not domain:
+            return self
+        model = dataclasses.replace(self)  # type: ignore[type-var]
+        own = model.states
+        if "group_features" in vars(self):
+            object.__setattr__(model, "group_features", self.group_features)
+        object.__setattr__(model, "_domain", {**self.domain, **domain})
+        object.__setattr__(model, "states", partial(on_domain, own, model.domain, self.title))
+        model.states()  # raises where a domain is none
+        return model
+
+
+def on_domain(states: Callable[[], States], domain: Mapping[str, Any], title: str) -> list[StateKind]:
+    """The declared states with the domains given by name."""
+    declared: list[StateKind] = listed(states())
+    names = [v.name for v in declared]
+    for name, ends in domain.items():
+        if name not in names:
+            raise SpecError(f"{title} has no state '{name}' to set the domain of; it has: {', '.join(names)}")
+        if not isinstance(ends, Sequence | Tensor | np.ndarray) or len(ends) != 2:
+            raise SpecError(f"the domain of '{name}' must be a pair (low, high), got {ends!r}")
+    return [v.with_domain(*domain[v.name]) if v.name in domain else v for v in declared]

@@ -30,6 +30,8 @@ from econrl.spec.variable import Variable
 
 Bound = float | Callable[..., Tensor]
 Map = Callable[[Tensor], Tensor]
+Ends = float | tuple[float, ...]
+"""The low or high ends of a domain: one number for all parts of a vector, or one for each."""
 
 
 # States
@@ -41,7 +43,7 @@ class StateKind(Variable):
     A kind must give `name`, `size`, as which the spec reads it, and its `domain`. One of finitely many values is held
     as the number of a value, 0 ... count - 1, and must give `count`. One that the spec reads or writes as anything but
     what is held must give the maps `reader` and `writer`. One that moves by itself sets `by_itself`, and must give
-    `held`, `matrix` and `table`. It may give `check`, `text`, `locate` and `hull`.
+    `held`, `matrix` and `table`. It may give `check`, `text`, `locate`, `hull` and `with_domain`.
     """
 
     by_itself: ClassVar[bool] = False
@@ -92,34 +94,57 @@ class StateKind(Variable):
         where they must all be alike."""
         return None
 
+    def with_domain(self, low: Ends, high: Ends) -> Self:
+        """The same state on another domain, one number for all parts of a vector or one for each. Raises SpecError
+        where its kind has no domain to choose."""
+        raise SpecError(f"the state '{self.name}' is a {type(self).__name__}, whose domain cannot be set")
+
 
 @dataclass(frozen=True)
 class State(StateKind):
     """A continuous state. `low` and `high` bound the domain that the model is solved on; they clamp nothing.
 
-    `size=None` is a scalar, read as a tensor of the batch's shape; `size=n` adds a last dimension of n. A vector with a
-    `group` has one number for each of the group's exchangeable members (see `Model`).
+    `size=None` is a scalar, read as a tensor of the batch's shape; `size=n` adds a last dimension of n, whose parts
+    share `low` and `high`, or have one each (tuples). A vector with a `group` has one number for each of the group's
+    exchangeable members (see `Model`).
     """
 
     name: str
-    low: float
-    high: float
+    low: Ends
+    high: Ends
     size: int | None = None
     group: str | None = None
 
     @property
     def domain(self) -> tuple[list[float], list[float]]:
         n = self.size or 1
-        return [self.low] * n, [self.high] * n
+        low, high = (list(x) if isinstance(x, tuple | list) else [x] * n for x in (self.low, self.high))
+        return low, high
 
     def hull(self, others: Sequence[Self]) -> Self:
-        return replace(self, low=min(v.low for v in others), high=max(v.high for v in others))
+        lows, highs = zip(*(v.domain for v in others), strict=True)
+        low, high = ([f(parts) for parts in zip(*x, strict=True)] for f, x in ((min, lows), (max, highs)))
+        return replace(self, low=joined(low), high=joined(high))
+
+    def with_domain(self, low: Ends, high: Ends) -> Self:
+        title = f"the state '{self.name}'"
+        try:
+            changed = replace(self, low=joined(low), high=joined(high))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise SpecError(f"{title} has the domain {low!r} to {high!r}; low and high must be numbers") from error
+        changed.check(title)
+        return changed
 
     def check(self, title: str) -> None:
-        check_domain(self.low, self.high, title)
+        n, (lows, highs) = self.size or 1, self.domain
+        if len(lows) != n or len(highs) != n:
+            raise SpecError(f"{title} has {len(lows)} low and {len(highs)} high ends; give one, or {n}")
+        for low, high in zip(lows, highs, strict=True):
+            check_domain(low, high, title)
 
     def text(self) -> str:
-        return f"{self.label} in [{self.low:.4g}, {self.high:.4g}]"
+        low, high = self.domain
+        return f"{self.label} in [{min(low):.4g}, {max(high):.4g}]"
 
 
 @dataclass(frozen=True)
@@ -385,6 +410,12 @@ def evaluate_bound(bound: Bound, s: Any, a: Any) -> Tensor | float:
     if not callable(bound):
         return bound
     return bound(s) if takes_state_only(bound) else bound(s, a)
+
+
+def joined(ends: Any) -> Ends:
+    """One number where all parts have the same; else a tuple. It takes numbers, sequences, arrays and tensors."""
+    values = torch.as_tensor(ends, dtype=torch.float64).flatten().tolist()
+    return values[0] if values and all(x == values[0] for x in values) else tuple(values)
 
 
 def listed(variables: Any) -> list[Any]:

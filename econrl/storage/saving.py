@@ -41,6 +41,7 @@ def write(
         "econrl": version("econrl"),
         "model": type(model).__name__,
         "parameters": {name: to_json(v) for name, v in model.parameters().items()},
+        **domain_json(model),
         "fingerprint": fingerprint(MDP(model)),
         "functions": {n: {"kind": type(f).__name__, "description": f.describe()} for n, f in functions.items()},
         "info": info,
@@ -125,6 +126,7 @@ def instance(cls: type[Model], description: dict[str, Any]) -> Model:
     name = cls.__name__
     try:
         found = cls(**{key: from_json(v) for key, v in description["parameters"].items()})
+        found = found.with_domain(from_json(description.get("domain", {"dict": {}})))
     except (TypeError, AttributeError, KeyError, EconrlError) as error:
         raise SaveError(f"the solution's parameters do not fit the model '{name}': {error}") from error
     if not same_fingerprint(fingerprint(MDP(found)), description["fingerprint"]):
@@ -144,6 +146,11 @@ def parts(description: dict[str, Any]) -> list[str]:
 def parameters_json(model: Model) -> dict[str, Any]:
     """A model's parameters as JSON holds them. Raises SaveError where one cannot be saved."""
     return {name: to_json(v) for name, v in model.parameters().items()}
+
+
+def domain_json(model: Model) -> dict[str, Any]:
+    """The entry for a domain that is not the model's own; none for one that is, as in folders of version 0.1."""
+    return {"domain": to_json(model.domain)} if model.domain else {}
 
 
 def subclasses(cls: type) -> list[type]:
@@ -203,7 +210,7 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Model):
-        return {"model": type(value).__name__, "parameters": parameters_json(value)}
+        return {"model": type(value).__name__, "parameters": parameters_json(value), **domain_json(value)}
     if dataclasses.is_dataclass(value) or not isinstance(value, dict):
         raise SaveError(f"a parameter of type {type(value).__name__} cannot be saved; use numbers, strings or arrays")
     return {"dict": {k: to_json(v) for k, v in value.items()}}
@@ -227,5 +234,5 @@ def part(value: dict[str, Any]) -> Model:
     parameters = {name: from_json(v) for name, v in value["parameters"].items()}
     for cls in subclasses(Model):
         if cls.__name__ == value["model"] and set(parameters) == {f.name for f in dataclasses.fields(cls) if f.init}:
-            return cls(**parameters)
+            return cls(**parameters).with_domain(from_json(value.get("domain", {"dict": {}})))
     raise SaveError(f"a model '{value['model']}' with parameters {', '.join(parameters)} is not known here")
