@@ -19,3 +19,7 @@ class SolveError(EconrlError):
 
 class SaveError(EconrlError):
     """A folder that cannot be written, or read back as a solution of this model."""
+
+
+class NotAccurate(UserWarning):
+    """A solution that is rough, or not to be used; the message says why."""

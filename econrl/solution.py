@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from econrl.accuracy.error_table import accuracy_table, samples
+from econrl.accuracy.verdict import Verdict, judge
 from econrl.adapters import normalised  # noqa: F401  (so that `load` knows its kind of policy)
 from econrl.errors import MethodError
 from econrl.family.member import member_at
@@ -17,7 +18,7 @@ from econrl.optimality.find_structure import find_structure
 from econrl.optimality.structure import Structure
 from econrl.problem import frames as tables
 from econrl.problem.mdp import MDP
-from econrl.problem.quadrature import FINER
+from econrl.problem.quadrature import FINER, Quadrature
 from econrl.problem.simulate import paths as simulated_paths
 from econrl.problem.state_function import StateFunction
 from econrl.spec.model import Model
@@ -48,10 +49,14 @@ class Solution:
 
     def __repr__(self) -> str:
         error = self.training["error"].min() if len(self.training) else float("nan")
+        said = f"; {self.info['verdict']['word']}" if "verdict" in self.info else ""
         return (
             f"Solution({self.name} by {self.info['method']}, {self.info['steps']} steps, "
-            f"{self.info['seconds']:.0f} s, held-out error {error:.1e}, {self.status})"
+            f"{self.info['seconds']:.0f} s, held-out error {error:.1e}, {self.status}{said})"
         )
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self), *(f"warning: {warning}" for warning in self.warnings)])
 
     @property
     def name(self) -> str:
@@ -67,6 +72,19 @@ class Solution:
             return "converged"
         made = self.info.get("planned_steps") == self.info["steps"] and self.info.get("tol") is None
         return "all planned steps made" if made else "not converged"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether to trust it: accurate, rough, or do not use, and why (`accuracy/verdict.py`)."""
+        if "verdict" not in self.info:
+            mdp = self.mdp.with_quadrature(Quadrature())
+            self.info["verdict"] = judge(mdp, self.structure, self._policy, self._value).describe()
+        return Verdict(**self.info["verdict"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What `check` and the verdict warn of."""
+        return list(self.info.get("warnings", []))
 
     @property
     def policy_function(self) -> StateFunction:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from econrl.accuracy.error_table import samples
 from econrl.checks import check
 from econrl.display.progress import Progress
-from econrl.errors import EconrlError, MethodError
+from econrl.errors import EconrlError, MethodError, NotAccurate
 from econrl.family.family import Family
 from econrl.family.reward_units import ScaledFamily, scaled, unscaled
 from econrl.problem.mdp import MDP
@@ -76,7 +77,7 @@ def solve(
             raise MethodError("a solve over a range of parameters begins anew: leave out warm_start, or over")
         check(model)
         model = Family(one=model, over=over)
-    warnings = check(model)
+    said = check(model)
     chosen_device = device_of(device)
     solved = scaled(model, chosen_device, seed) if isinstance(model, Family) else model
     task = Task(
@@ -98,7 +99,7 @@ def solve(
     if checkpoint is not None:
         task.checkpoint = Checkpoint(checkpoint, identity(model, chosen, task))
     with Progress(task.device, chosen.name, progress) as shown, arithmetic(chosen), torch.random.fork_rng(devices=[]):
-        for warning in warnings:
+        for warning in said:
             shown.say(f"warning: {warning}")
         task.report = shown.row
         result = chosen.run(mdp, task)
@@ -115,11 +116,21 @@ def solve(
         "tol": tol,
         "converged": result.converged,
         "message": result.message,
-        "warnings": warnings,
+        "warnings": said,
         "torch": torch.__version__,
     }
     value = unscaled(solved, result.value) if isinstance(solved, ScaledFamily) else result.value
-    return Solution(model, result.policy, value, pd.DataFrame(result.log), info)
+    solution = Solution(model, result.policy, value, pd.DataFrame(result.log), info)
+    warn(solution)
+    return solution
+
+
+def warn(solution: Solution) -> None:
+    """Put the verdict, where it is not that the solution is accurate, among its warnings, and warn of it."""
+    if not solution.verdict.trusted:
+        said = f"{solution.name} by {solution.info['method']} ({solution.status}), {solution.verdict}"
+        solution.info["warnings"] = [*solution.warnings, said]
+        warnings.warn(said, NotAccurate, stacklevel=3)
 
 
 def functions_of(warm_start: Solution, model: Model, method: Method) -> tuple[StateFunction, StateFunction]:

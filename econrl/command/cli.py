@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -54,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. The program ends with 0; with 1 after a mistake that the user can mend; with 2 for wrong usage;
     with 130 where it was interrupted and had nothing to keep."""
     try:
-        app(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = in_one_line
+            app(arguments)
     except EconrlError as error:
         refuse(str(error))
     except Exception as error:
@@ -62,6 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if where is None:
             raise  # a mistake of econrl itself: the traceback is needed
         refuse(f"{type(error).__name__}: {error} ({where})")
+
+
+def in_one_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as what it says, without a line of source."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def refuse(message: str) -> None:
@@ -132,14 +140,14 @@ def first_line(documented: type | ModuleType) -> str:
 def check(model: ModelText, parameters: Parameters = None) -> None:
     """Test every promise that a model makes, before anything is solved."""
     spec = read_model(model, parameters)
-    warnings = econrl.check(spec)
+    found = econrl.check(spec)
     say(f"{type(spec).__name__}: ok")
     parameters_text = [f"{name}={value}" for name, value in spec.parameters().items()]
     for title, texts in zip(("states", "actions", "shocks"), variables(spec), strict=True):
         say(f"  {title:10} {', '.join(texts) or 'none'}")
     say(f"  horizon    {'infinite' if spec.horizon is None else f'{spec.horizon} periods'}")
     say(f"  parameters {', '.join(parameters_text)}")
-    for warning in warnings:
+    for warning in found:
         say(f"warning: {warning}")
 
 
@@ -207,6 +215,7 @@ def solve(
     accuracy = solution.accuracy()
     if not quiet:
         say(headline(solution))
+        say(f"verdict: {solution.verdict}")
         say(report.accuracy_text(accuracy))
         say_outside(accuracy)
     report.export(solution, folder, overwrite, accuracy)
@@ -331,6 +340,8 @@ def simulate(
     if parameters:
         one = type(solution.model.one if isinstance(solution.model, Family) else solution.model)
         solution = solution.at(**read_settings(one, one.__name__, parameters, SpecError))
+    for warning in solution.warnings:
+        in_one_line(warning)
     table = solution.simulate(periods, paths, seed)
     if out is None:
         say(report.moments_text(table))
