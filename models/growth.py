@@ -52,12 +52,9 @@ class StochasticGrowth(Model):
         return std_z * abs(A - b) * math.sqrt((1 + root * rho) / (1 - root**2) / (1 - root * rho)), std_z
 
     def states(self) -> tuple[State, State]:
-        std_k, std_z = self.spread
-        wide = max(1.0, std_k / 0.054)
-        return (
-            State("k", low=0.9**wide, high=1.1**wide),
-            State("z", low=-max(0.1, 3.1 * std_z), high=max(0.1, 3.1 * std_z)),
-        )
+        std_k, std_z = self.spread  # 0.054 and 0.032 in the source: its domain is narrow, others have 3.5 or 4 of them
+        k, z = max(1.0, 2 * std_k / 0.054 - 1), max(1.0, 1.25 * std_z / 0.0321 - 0.25)
+        return State("k", low=0.9**k, high=1.1**k), State("z", low=-0.1 * z, high=0.1 * z)
 
     def actions(self) -> Action:
         return Action("c", low=0.0, high=self.resources)

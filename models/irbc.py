@@ -61,7 +61,7 @@ class IRBC(Model):
         """The source's domain, which grows with the spread of z where that is larger than the source's."""
         rho = min(self.rho, 0.999)  # a random walk has no ergodic distribution
         std_z = math.sqrt(2) * self.sigma / math.sqrt(1 - rho**2)
-        wide = max(1.0, std_z / 0.0453)
+        wide = max(1.0, 1.2 * std_z / 0.0453 - 0.2)
         return (
             State("k", low=0.8**wide, high=1.2**wide, size=self.n, group="country"),
             State("z", low=-0.15 * wide, high=0.15 * wide, size=self.n, group="country"),
