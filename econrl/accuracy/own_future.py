@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from econrl.problem.mdp import MDP
-from econrl.problem.simulate import goes_on, living_states, move
+from econrl.problem.simulate import goes_on, move
 from econrl.problem.state_function import Function
 
 FAINT = 0.01  # a costate whose square is this share of its mean over the nodes says little of D beside it
@@ -37,7 +37,7 @@ def own_future(
     path, going = [s], [torch.ones_like(s[:, 0], dtype=torch.bool)]
     shocks = []
     for _ in range(mdp.horizon or PERIODS):
-        _, at = living_states(mdp, path[-1])
+        _, at = mdp.living(path[-1])
         e, reached = move(mdp, at, policy(at), generator)
         shocks.append(e)
         path.append(reached)
@@ -46,7 +46,7 @@ def own_future(
             break
     D = torch.zeros_like(s)
     for at, e, on in zip(reversed(path[1:-1]), reversed(shocks[1:]), reversed(going[1:-1]), strict=True):
-        _, at = living_states(mdp, at)
+        _, at = mdp.living(at)
         found = moved * missed(mdp, costate, policy, at, e, D)
         D = torch.where(on.unsqueeze(-1) & found.isfinite(), found, 0.0)
     return at_all_nodes(mdp, costate, policy(s), s, path[1], D)
