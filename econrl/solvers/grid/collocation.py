@@ -18,8 +18,10 @@ from econrl.optimality.find_structure import find_structure
 from econrl.optimality.multipliers import marginal_gain, without_multipliers
 from econrl.optimality.structure import Structure
 from econrl.problem.bellman import lookahead
+from econrl.problem.diagnose import describe
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
+from econrl.solvers.grid.climb import SCAN, Slope, climb, is_peak
 from econrl.solvers.grid.policy_evaluation import explain
 
 NUMBERS = {"cpu": 2_000_000, "cuda": 50_000_000}  # held at once in a batch: states x nodes x coefficients a query
@@ -27,6 +29,7 @@ NEWTON_STEPS = 12  # at most, at a point
 ENOUGH = 0.03  # of a residual may be left by an iteration, since the policy of tomorrow is not the last
 CHORD = 0.3  # an old Jacobian that leaves more of a residual is renewed
 TRUSTED = 1e-2  # residuals below which one step with the old Jacobian is enough
+SMALL = 1e-5  # a residual at which an equation is solved
 ROUNDING = 1e-13  # a residual at which nothing is left to solve
 LENGTHS = (1.0, 0.5, 0.125, 1 / 64)  # of a Newton step, tried in turn: the last is near a step along the residual
 LONGEST = 2.0  # of a Newton step in z
@@ -62,6 +65,17 @@ class Equations:
             return marginal_gain(self.mdp, price, s, a)
         G, scale = condition(self.mdp, price, lambda _: a, s)
         return G / scale
+
+    def slope(self, s: Tensor, later: Function) -> Slope:
+        """dQ/dy at shares (B, n, A) of the states s (B, S): what more of each share would bring."""
+
+        def of_shares(y: Tensor) -> Tensor:
+            flat, at = y.flatten(0, 1), s.repeat_interleave(y.shape[1], dim=0)
+            price = lambda s: costate(self.mdp, self.structure, later, s, multipliers=multipliers_of(later))  # noqa: E731
+            G, _ = condition(self.mdp, price, lambda s: self.mdp.from_shares(s, flat), at)
+            return torch.func.grad(lambda y: (G * self.mdp.from_shares(at, y)).sum())(flat).view_as(y)
+
+        return of_shares
 
     def solve(self, s: Tensor, z: Tensor, later: Function, J: Tensor, enough: float = 0.0) -> tuple[Tensor, Tensor]:
         """z (B, A) with |R| at most `enough` times that of the guess, by Newton's method; and the Jacobians (B, A, A)
@@ -129,6 +143,36 @@ class Equations:
         step = (newton_step(J, gain) * outward[rows]).nan_to_num().clamp(min=0)
         z[rows] = z_ + outward[rows] * step / (1 + step)
         return z
+
+
+    def is_solved(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
+        """Whether each z (B, A) is where today's action is best, (B,): the residual is small, or the slope changes its
+        sign there, as at a kink."""
+        solved = length(self.residual(s, z, later)) < SMALL
+        rows = (~solved).nonzero().flatten()
+        if len(rows) > 0:
+            solved[rows] = is_peak(self.mdp, self.slope(s[rows], later), self.forms.shares(z[rows]))
+        return solved
+
+    def search_wide(self, s: Tensor, z: Tensor, later: Function, J: Tensor) -> tuple[Tensor, Tensor]:
+        """z (B, A) where Newton's method found none: uphill from where it ended, or else from the middle, and Newton's
+        method again from there; and whether each is solved (B,)."""
+        z, solved = z.clone(), torch.zeros_like(z[:, 0], dtype=torch.bool)
+        middle = self.mdp.squash(torch.zeros_like(z))
+        for y in (self.forms.shares(z), middle):
+            rows = (~solved).nonzero().flatten()
+            if len(rows) == 0:
+                break
+            s_ = s[rows]
+            found = climb(self.mdp, self.slope(s_, later), y[rows])
+            found = self.forms.outputs_for(s_, self.mdp.from_shares(s_, found))
+            for trial in (self.solve(s_, found, later, torch.zeros_like(J[rows]))[0], found):
+                solved_ = self.is_solved(s_, trial, later)
+                take = solved_ & ~solved[rows]
+                z[rows[take]], solved[rows[take]] = trial[take], True
+            if y is not middle:
+                z[rows[~solved[rows]]] = found[~solved[rows]]  # uphill, at least
+        return z, solved
 
 
 def length(R: Tensor) -> Tensor:
@@ -201,25 +245,45 @@ class Collocation:
         if known is not None and self.policy.knows_multipliers:
             self.z = self.policy.forms.past(self.z, known(self.s))
         self.J = self.z.new_zeros(*self.z.shape, self.mdp.A)
+        self.iterations = 0
+        self.hard, self.unsolved = (torch.zeros_like(self.z[:, 0], dtype=torch.bool) for _ in range(2))
         self.policy.fit(self.z, period)
         self.anderson = Anderson()
 
     @torch.no_grad()
-    def improve(self, enough: float) -> Tensor:
-        """z (N, A) at the points, given the policy as it is; residuals reduced to `enough` of what they were. Raises
-        OutOfTime between two batches."""
+    def improve(self, enough: float, look: bool = False) -> Tensor:
+        """z (N, A) at the points, given the policy as it is; residuals reduced to `enough` of what they were. Where
+        Newton's method fails, which it is to `look` for, the search is wider from then on. Raises OutOfTime between two
+        batches."""
         found = []
         for start in range(0, len(self.s), self.chunk):
             self.look_at_the_clock()
             rows = slice(start, start + self.chunk)
-            z, self.J[rows] = self.equations.solve(self.s[rows], self.z[rows], self.policy, self.J[rows], enough)
-            found.append(self.equations.extended(self.s[rows], z, self.policy))
+            s, later = self.s[rows], self.policy
+            z, self.J[rows] = self.equations.solve(s, self.z[rows], later, self.J[rows], enough)
+            if look:
+                self.hard[rows] = ~self.equations.is_solved(s, z, later)
+            z = self.improve_hard(rows, z)
+            found.append(self.equations.extended(s, z, later))
         return torch.cat(found)
+
+    def improve_hard(self, rows: slice, z: Tensor) -> Tensor:
+        """z (B, A) at these points, by the wider search where Newton's method has failed."""
+        at = self.hard[rows].nonzero().flatten()
+        self.unsolved[rows] = False
+        z = z.clone()
+        for part in at.split(max(self.chunk // SCAN, 1)):
+            self.look_at_the_clock()
+            z[part], solved = self.equations.search_wide(self.s[rows][part], z[part], self.policy, self.J[rows][part])
+            self.unsolved[rows][part] = ~solved
+        return z
 
     def step(self) -> float:
         """One iteration; the largest change of a share that it asks for."""
         # Where multipliers matter, what is left of a residual next to a kink would lead the extrapolation astray.
-        z = self.improve(0.0 if self.policy.knows_multipliers else ENOUGH)
+        self.iterations += 1
+        look = self.iterations & (self.iterations - 1) == 0  # more and more seldom
+        z = self.improve(0.0 if self.policy.knows_multipliers else ENOUGH, look)
         if not z.isfinite().all():
             at = (~z.isfinite()).any(dim=-1).nonzero()[0]
             raise SolveError(explain(self.name, self.mdp, self.s[at], self.equations.actions(self.s[at], self.z[at])))
@@ -228,10 +292,34 @@ class Collocation:
         self.policy.fit(self.z)
         return float(change)
 
+    @torch.no_grad()
+    def settle(self) -> bool:
+        """Look whether Newton's method has failed at points where it was not known to; the iteration is to go on."""
+        known = self.hard.clone()
+        for start in range(0, len(self.s), self.chunk):
+            rows = slice(start, start + self.chunk)
+            z = self.policy.forms.project(self.z[rows])
+            self.hard[rows] |= ~self.equations.is_solved(self.s[rows], z, self.policy)
+        self.anderson = Anderson()
+        return bool((self.hard & ~known).any())
+
+    def shortfall(self) -> str:
+        """At which share of the points in the domain no action was found that is the best one, and where; nothing if
+        there are none."""
+        inside = self.mdp.inside(self.s)
+        at = (self.unsolved & inside).nonzero().flatten()
+        if len(at) == 0:
+            return ""
+        s = self.s[at]
+        size = length(self.equations.residual(s, self.policy.forms.project(self.z[at]), self.policy))
+        worst = describe(self.mdp, s[size.argmax()])
+        share = len(at) / int(inside.sum())
+        return f"the Euler equation does not hold at {share:.1%} of the grid's points, the worst of them {worst}"
+
     def step_back(self, t: int) -> None:
         """Solve period t of a life cycle, given the policy and the value of t + 1."""
         self.s = self.policy.states(t)
-        self.z = self.improve(0.0)
+        self.z = self.improve(0.0, look=True)
         self.policy.fit(self.z, t)
         with torch.no_grad():
             v = [lookahead(self.mdp, self.value, s, self.policy(s)) for s in self.s.split(self.chunk)]
@@ -241,7 +329,8 @@ class Collocation:
         """All that the iteration's further course depends on."""
         functions = [function.coefficients for function in (self.policy, self.value)]
         anderson = [self.anderson.x, self.anderson.gap]
-        return {"z": self.z, "J": self.J, "functions": functions, "anderson": anderson}
+        search = [self.iterations, self.hard, self.unsolved]
+        return {"z": self.z, "J": self.J, "functions": functions, "anderson": anderson, "search": search}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
@@ -249,5 +338,6 @@ class Collocation:
         self.z, self.J = state["z"].to(self.s), state["J"].to(self.s)
         for function, kept in zip((self.policy, self.value), state["functions"], strict=True):
             function.coefficients.copy_(kept)
+        self.iterations, self.hard, self.unsolved = state["search"]
         self.anderson = Anderson()
         self.anderson.x, self.anderson.gap = ([x.to(self.s) for x in kept] for kept in state["anderson"])

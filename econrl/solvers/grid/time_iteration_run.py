@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +18,7 @@ from econrl.solvers.grid.sketch import Sketch, sketch
 from econrl.solvers.grid.time_iterated import TimeIterated
 
 FOR_VALUE = 0.2  # of a time limit, kept for the value
+SETTLINGS = 5  # how often the iteration goes on from points where Newton's method has failed
 KRYLOV = 200  # steps of GMRES, at most, for the value
 
 
@@ -73,6 +75,7 @@ class TimeIterationRun(OnGrid, Iteration):
     def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(method, mdp, task, held_out)
         self.method, self.reserve = method, FOR_VALUE * (task.time_limit or 0.0)
+        self.settlings = 0
 
     def begin(self) -> None:
         policy = self.sketch().policy
@@ -80,6 +83,16 @@ class TimeIterationRun(OnGrid, Iteration):
 
     def step(self) -> None:
         self.note(self.it.step())
+        if self.converged or self.message:
+            self.end()
+
+    def end(self) -> None:
+        """Go on where Newton's method has failed at points where it was not known to; else say what is left."""
+        self.settlings += 1
+        if self.it.settle() and self.settlings <= SETTLINGS:
+            self.converged, self.message, self.smallest, self.since = False, "", math.inf, 0
+        elif left := self.it.shortfall():
+            self.converged, self.message = False, "; ".join(part for part in (self.message, left) if part)
 
     def answer(self) -> Answer:
         return self.it.policy, self.it.value
@@ -91,11 +104,12 @@ class TimeIterationRun(OnGrid, Iteration):
         return policy, it.value.on(value.mdp)
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), **self.grid_state()}
+        return {**super().state(), **self.grid_state(), "settlings": self.settlings}
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.restore_grid(state)
+        self.settlings = state["settlings"]
 
 
 class BackwardsRun(OnGrid, LifeCycleRun):
@@ -103,14 +117,20 @@ class BackwardsRun(OnGrid, LifeCycleRun):
 
     def __init__(self, method: TimeIterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(mdp, task, held_out)
-        self.method = method
+        self.method, self.left = method, ""
 
     def begin(self) -> None:
         policy = self.sketch().policy
         self.it.begin(policy, self.horizon - 1)
 
+    def step(self) -> None:
+        super().step()
+        if self.converged and self.left:
+            self.converged, self.message = False, self.left
+
     def solve_period(self, t: int) -> None:
         self.it.step_back(t)
+        self.left = self.it.shortfall() or self.left
 
     def answer(self) -> Answer:
         last = self.horizon - self.done
@@ -120,8 +140,8 @@ class BackwardsRun(OnGrid, LifeCycleRun):
         return self.it.policy, self.it.value
 
     def state(self) -> dict[str, Any]:
-        return {**self.grid_state(), "done": self.done}
+        return {**self.grid_state(), "done": self.done, "left": self.left}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.restore_grid(state)
-        self.done = state["done"]
+        self.done, self.left = state["done"], state["left"]
