@@ -15,9 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from econrl.approximation.fill import Fill
 from econrl.approximation.hat_grid import HatGrid
 from econrl.approximation.smolyak_grid import SmolyakGrid
 from econrl.approximation.tensor_grid import TensorGrid
+from econrl.approximation.value_unit import ValueUnit
 from econrl.optimality.bounded_forms import Forms
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
@@ -106,12 +108,31 @@ class GridFunction(StateFunction):
 
 
 class GridValue(GridFunction):
-    """A value function on a grid: s (..., S) to V (...), the value of the best option."""
+    """A value function on a grid: s (..., S) to V (...), the value of the best option; interpolated in a `unit`
+    (`value_unit.py`)."""
 
-    def __init__(self, mdp: MDP, **description: Any) -> None:
+    def __init__(self, mdp: MDP, unit: dict[str, Any] | None = None, **description: Any) -> None:
         super().__init__(mdp, 1, **description)
+        self.unit = ValueUnit(**(unit or {}))
+
+    def describe(self) -> dict[str, Any]:
+        unit = self.unit.describe()
+        return super().describe() | ({} if unit is None else {"unit": unit})
+
+    def fit(self, values: Tensor, period: int = 0) -> None:
+        super().fit(self.unit.raw(values), period)
+
+    def filled(self, v: Tensor, fill: Fill) -> Tensor:
+        """The values v (layers N,) at the grid's points, with those filled at which V is minus infinity."""
+        if fill.complete:
+            return v
+        return self.unit.value(fill.linear(self.unit.raw(v), self.unit.of_minus_infinity))
 
     def forward(self, s: Tensor) -> Tensor:
+        return self.unit.value(self.raw(s))
+
+    def raw(self, s: Tensor) -> Tensor:
+        """The value (...) at states s (..., S) in the unit in which it is interpolated."""
         return self.by_option(s).max(dim=-1).values if self.options > 1 else self.interpolate(s)[0]
 
     def layer(self, s: Tensor) -> Tensor:

@@ -120,6 +120,31 @@ class TensorGrid:
                 c = torch.movedim(torch.movedim(c, 2 + i, -1) @ inverse.T, -1, 2 + i)
         return c.flatten(1)
 
+    def bends(self, values: Tensor, i: int) -> Tensor:
+        """How far functions (..., N) are from linear between neighbouring points of dimension i, at each (..., n - 2) but
+        the first and the last: |s' - s|/(|s'| + |s|) of the slopes on both sides; in [0, 1], NaN where one is."""
+        slopes = values.unflatten(-1, self.points).movedim(i - self.d, -1).diff() / self.axis(i).diff()
+        return slopes.diff().abs() / (slopes[..., 1:].abs() + slopes[..., :-1].abs()).clamp(min=1e-300)
+
+    def curvature(self, values: Tensor) -> Tensor:
+        """The mean of `bends` over all points and dimensions; NaN is left out."""
+        return torch.stack([self.bends(values, i).nanmean() for i in range(self.d)]).mean()
+
+    def best_spacing(self, values: Tensor, i: int, n: int, candidates: Sequence[float]) -> float:
+        """The spacing with which n points in dimension i would bend functions (..., N) the least, the mean of bends^4
+        being the measure. A bend is rho h for a cell's width h, so that it is the sum of rho^4 h^3 dx."""
+        axis = self.axis(i)
+        width = (axis[2:] - axis[:-2]) / 2
+        rho = (self.bends(values, i).flatten(0, -2) / width).nanmean(dim=0)
+        share = (axis[1:-1] - axis[0]) / (axis[-1] - axis[0])
+
+        def bend(kappa: float) -> float:
+            reach = math.expm1(kappa)
+            steps = (1 + reach * share) * kappa / reach if kappa else torch.ones_like(share)
+            return float((rho**4 * ((axis[-1] - axis[0]) * steps / (n - 1)) ** 3 * width).nansum())
+
+        return min(candidates, key=bend)
+
     def coordinate(self, i: int, x: Tensor) -> Tensor:
         """t in [0, n - 1] of x inside the domain; outside, linear in x."""
         z = (x - self.low[i]) / (self.high[i] - self.low[i])

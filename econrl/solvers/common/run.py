@@ -126,8 +126,9 @@ class Iteration(Run):
         `converges`."""
         self.smallest, self.since = (change, 0) if change < self.smallest else (self.smallest, self.since + 1)
         self.change, self.columns = change, {"change": change}
-        self.converged = change <= self.wanted and (converges or self.since >= self.patience)
-        if self.since >= self.patience and not self.converged:
+        stuck = self.since >= self.patience
+        self.converged = (change <= self.wanted and converges) or (stuck and self.smallest <= self.wanted)
+        if stuck and not self.converged:
             self.message = f"the change stopped falling at {self.smallest:.1e} (asked for: {self.wanted:.1e})"
 
     def due(self, step: int) -> bool:

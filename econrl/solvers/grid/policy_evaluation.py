@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from econrl.approximation.fill import Fill
 from econrl.approximation.grid_functions import GridValue
+from econrl.approximation.value_unit import unit_for
 from econrl.errors import SolveError
 from econrl.problem.bellman import lookahead
 from econrl.problem.diagnose import describe, first_fault
@@ -19,71 +21,114 @@ from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
 FEWEST_STEPS = 5  # of GMRES: with fewer, the value would say nothing
+NEWTON_STEPS = 6  # on a value that is interpolated in a unit of its own
+LENGTHS = (1.0, 0.3, 0.1, 0.01)  # of such a step
+MOST_PATIENT = 0.999  # discount factor with which a first guess of the value is made, at most
 
 
 @dataclass
 class Evaluation:
-    """The equation V = r + L V of one fixed policy: L V is the discounted expectation of V at the grid points."""
+    """The equation V = r + E[beta V(s')] of one fixed policy at the N grid points that have a value, linearised at the
+    present V, in the unit x of the value function: with x' = x(s') interpolated,
 
-    reward: Tensor
-    """r(s, pi(s)), (N,)."""
-    fit: Callable[[Tensor], Tensor]
-    """From values at the grid points to the coefficients of the value function."""
+        (I - A) dx = gap = T'(V) (r + E[beta V(s')] - V),        A dx = T'(V) E[beta V'(x') dx(s')].
+
+    Where x is V itself the equation is linear, and its solution exact; else it is a step of Newton's method.
+    """
+
+    value: GridValue
+    fill: Fill
+    x: Tensor
+    """The present value (N,), in its unit."""
+    slope: Tensor
+    """T'(V) = dx/dV, (N,)."""
+    expected: Callable[[], Tensor]
+    """r + E[beta V(s')] (N,) at the value function as it is then."""
+    target: Tensor
+    """The same at the present value."""
     future: Callable[[Tensor], Tensor]
-    """From coefficients to the discounted expectation at the grid points."""
+    """From coefficients of x to E[beta V'(x') x(s')] at the N points."""
 
-    def apply(self, v: Tensor) -> Tensor:
-        """L v at the grid points, (N,)."""
-        return self.future(self.fit(v))
+    def apply(self, x: Tensor) -> Tensor:
+        """A x at the grid points that have a value, (N,)."""
+        points = self.fill.spread(x).view(1, self.value.layers, -1)
+        return self.slope * self.future(self.value.grid.fit(points))
 
     def grows(self) -> bool:
-        """Whether the weights on the far future do not fall: sup L^k 1 at k = 100 against k = 50."""
-        weight, sizes = torch.ones_like(self.reward), []
+        """Whether changes of the value grow from one iteration to the next: |A^k x| at k = 200 against k = 100."""
+        x = torch.rand(len(self.x), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(self.x)
+        sizes = []
         for _ in range(2):
-            for _ in range(50):
-                weight = self.apply(weight)
-            sizes.append(float(weight.abs().max()))
-        return sizes[1] > (1 - 1e-6) * max(sizes[0], 1.0)
+            for _ in range(100):
+                x = self.apply(x)
+            sizes.append(float(x.abs().max()))
+        return not sizes[1] <= (1 - 1e-6) * max(sizes[0], 1e-6)
 
-    def solve(self, v: Tensor, steps: int) -> Tensor:
-        """V from the guess v, by at most `steps` steps of GMRES on the correction."""
-        gap = self.reward + self.apply(v) - v
+    def solve(self, steps: int) -> Tensor:
+        """V (D N,) at all of the grid's points, by at most `steps` steps of GMRES on the correction."""
+        gap = self.slope * (self.target - self.value.unit.value(self.x))
 
         def remainder(x: np.ndarray) -> np.ndarray:
-            x_ = torch.as_tensor(x).to(v)
+            x_ = torch.as_tensor(x).to(gap)
             return (x_ - self.apply(x_)).cpu().numpy()
 
         from scipy.sparse.linalg import LinearOperator, gmres
 
-        operator = LinearOperator((len(v), len(v)), matvec=remainder, dtype=np.float64)
-        b = gap.cpu().numpy()
-        correction, _ = gmres(operator, b, rtol=1e-10, atol=1e-13 * float(v.abs().max()), restart=steps, maxiter=1)
-        return v + torch.as_tensor(correction).to(v)
+        operator = LinearOperator((len(gap), len(gap)), matvec=remainder, dtype=np.float64)
+        atol = 1e-13 * float(self.x.abs().max())
+        correction, _ = gmres(operator, gap.cpu().numpy(), rtol=1e-10, atol=atol, restart=steps, maxiter=1)
+        return self.after(torch.as_tensor(correction).to(gap), float(gap.abs().max()))
+
+    def after(self, dx: Tensor, gap: float) -> Tensor:
+        """V (D N,) after the step dx; where the equation is not linear, after as much of it as narrows the gap."""
+        unit = self.value.unit
+        for length in (1.0,) if unit.power is None else LENGTHS:
+            x = self.x + length * dx
+            v = unit.value(self.fill.spread(x, unit.of_minus_infinity))
+            if unit.power is None:
+                return v
+            self.value.fit(v.unsqueeze(-1))
+            if ((self.expected() - unit.value(x)) / unit.slope(x)).abs().max() < gap:
+                return v
+        return unit.value(self.fill.spread(self.x, unit.of_minus_infinity))
 
 
-def evaluation(name: str, policy: Sequence[tuple[MDP, Tensor]], value: GridValue, s: Tensor, chunk: int) -> Evaluation:
-    """The equation of a policy at the grid's states s (N, S), `chunk` states at a time. The policy is its actions
-    (N, A) with the problem that they solve: one for each option, where there are choices. Tomorrow the best is taken.
+def evaluation(
+    name: str, policy: Sequence[tuple[MDP, Tensor]], value: GridValue, s: Tensor, v: Tensor, chunk: int, fill: Fill
+) -> Evaluation:
+    """The equation of a policy at the grid's states s (N, S), `chunk` states at a time, at the present `value`, which
+    is v (D N,) there. The policy is its actions (N, A) with the problem that they solve: one for each option, where there
+    are choices. Tomorrow the best is taken. States that have no value are left out.
 
     Raises SolveError, in the name of a method, where the model gives no finite numbers.
     """
-    rewards: list[Tensor] = []
 
-    def parts() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for mdp, a in policy:
-            for s_part, a_part in zip(s.split(chunk), a.split(chunk), strict=True):
+    def reached() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Rewards (n,), states s' (n, J, S) and their discounted weights (n, J)."""
+        for number, (mdp, a) in enumerate(policy):
+            own = fill.alive[number * len(s) :][: len(s)]
+            for s_part, a_part in zip(s[own].split(chunk), a[own].split(chunk), strict=True):
                 s_, a_ = s_part.unsqueeze(-2), a_part.unsqueeze(-2)
-                reached, reward = mdp.transition(s_, a_, mdp.nodes), mdp.reward(s_part, a_part)
+                then, reward = mdp.transition(s_, a_, mdp.nodes), mdp.reward(s_part, a_part)
                 factor = mdp.weights(s_part) * mdp.discount(s_, a_, mdp.nodes)
-                finite = reward.isfinite() & (reached.isfinite().all(dim=-1) & factor.isfinite()).all(dim=-1)
+                finite = reward.isfinite() & (then.isfinite().all(dim=-1) & factor.isfinite()).all(dim=-1)
                 if not finite.all():
                     raise SolveError(explain(name, mdp, s_part[~finite][:1], a_part[~finite][:1]))
-                rewards.append(reward)
-                reached = reached.expand(len(s_part), factor.shape[-1], mdp.S)
-                yield reached[..., mdp.continuous], value.layer(reached), factor.expand(reached.shape[:-1])
+                then = then.expand(len(s_part), factor.shape[-1], mdp.S)
+                yield reward, then, factor.expand(then.shape[:-1])
 
-    future = value.grid.expectation(parts(), value.layers)
-    return Evaluation(torch.cat(rewards), lambda v: value.grid.fit(v.view(1, value.layers, -1)), future)
+    def expected() -> Tensor:
+        return torch.cat([reward + (factor * value(then)).sum(dim=-1) for reward, then, factor in reached()])
+
+    def weighted() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for _, then, factor in reached():
+            if value.unit.power is not None:
+                factor = factor * value.unit.slope(value.raw(then))
+            yield then[..., value.mdp.continuous], value.layer(then), factor
+
+    future = value.grid.expectation(weighted(), value.layers)
+    x = value.unit.raw(v[fill.alive])
+    return Evaluation(value, fill, x, 1 / value.unit.slope(x), expected, expected(), future)
 
 
 @torch.no_grad()
@@ -97,20 +142,70 @@ def evaluate(
     remaining: Callable[[], float] = lambda: math.inf,
 ) -> None:
     """Put the value of a policy on a grid: by at most `steps` steps of GMRES, or fewer where those would take more than
-    the seconds `remaining`; in a life cycle, backwards."""
+    the seconds `remaining`; in a life cycle, backwards. States in which the policy's reward is infinite are left out."""
     if mdp.horizon is None:
         s = value.states()
-        equation = evaluation(name, [(mdp, policy(s))], value, s, chunk)
-        start, began = torch.zeros_like(s[:, 0]), time.perf_counter()
-        if remaining() < math.inf:
-            equation.apply(start)
-            fit = remaining() / max(time.perf_counter() - began, 1e-9)
-            steps = max(min(steps, int(fit)), FEWEST_STEPS)
-        value.fit(equation.solve(start, steps).unsqueeze(-1))
+        a = policy(s)
+        fill = filled(name, mdp, value, s, a)
+        v = today_for_ever(mdp, s, a)
+        take(value, v, fill)
+        v = value.filled(v, fill)
+        for _ in range(1 if value.unit.power is None else NEWTON_STEPS):
+            value.fit(v.unsqueeze(-1))
+            equation, began = evaluation(name, [(mdp, a)], value, s, v, chunk, fill), time.perf_counter()
+            if remaining() < math.inf:
+                equation.apply(equation.x)
+                fit = remaining() / max(time.perf_counter() - began, 1e-9)
+                steps = max(min(steps, int(fit)), FEWEST_STEPS)
+            v = equation.solve(steps)
+        value.fit(v.unsqueeze(-1))
         return
     for t in reversed(range(mdp.horizon)):
-        v = [lookahead(mdp, value, s, policy(s)) for s in value.states(t).split(chunk)]
-        value.fit(torch.cat(v).unsqueeze(-1), t)
+        s = value.states(t)
+        a = policy(s)
+        fill = filled(name, mdp, value, s, a)
+        v = torch.cat([lookahead(mdp, value, *part) for part in zip(s.split(chunk), a.split(chunk), strict=True)])
+        if t + 1 == mdp.horizon:
+            take(value, v, fill)
+        value.fit(value.filled(v, fill).unsqueeze(-1), t)
+
+
+def discounting_fails(mdp: MDP, policy: Function, s: Tensor) -> bool:
+    """Whether rewards of the far future do not count less: sup E[beta_1 ... beta_k] at k = 100 against k = 50, from
+    the states s (N, S) on, each path going on from the nearest of them."""
+    a = policy(s)
+    factor = mdp.weights(s) * mdp.discount(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes)
+    factor = factor.expand(len(s), -1)
+    if factor.isfinite().all() and factor.sum(dim=-1).max() < 1 - 1e-6:
+        return False
+    then = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes).expand(*factor.shape, mdp.S)
+    width = (mdp.high - mdp.low).clamp(min=1e-300)
+    nearest = torch.stack([torch.cdist(row / width, s / width).argmin(dim=-1) for row in then])
+    weight, sizes = torch.ones_like(factor[:, 0]), []
+    for _ in range(2):
+        for _ in range(50):
+            weight = (factor * weight[nearest]).sum(dim=-1)
+        sizes.append(float(weight.max()))
+    return not sizes[1] <= (1 - 1e-6) * max(sizes[0], 1e-300)
+
+
+def today_for_ever(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
+    """r(s, a)/(1 - E[beta]): what the value would be if the state stayed where it is. A first guess."""
+    beta = (mdp.weights(s) * mdp.discount(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes)).sum(dim=-1)
+    return mdp.reward(s, a) / (1 - beta).clamp(min=1 - MOST_PATIENT)
+
+
+def take(value: GridValue, v: Tensor, fill: Fill) -> None:
+    """Let the value function have the unit that suits the values v (..., D N) at the points that have one."""
+    curvature = getattr(value.grid, "curvature", None)
+    if curvature is not None:
+        v = torch.where(fill.alive, v, torch.nan)
+        value.unit = unit_for(v.unflatten(-1, (value.layers, -1)), curvature)
+
+
+def filled(name: str, mdp: MDP, value: GridValue, s: Tensor, a: Tensor) -> Fill:
+    """What leaves out the states s at which the reward of the actions a is infinite."""
+    return Fill(value.grid.mesh(), mdp.reward(s, a).isfinite().view(value.layers, -1))
 
 
 def explain(name: str, mdp: MDP, s: Tensor, a: Tensor) -> str:

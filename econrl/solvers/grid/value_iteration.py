@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from econrl.accuracy.held_out import HeldOut
+from econrl.approximation.fill import Fill
 from econrl.approximation.grid_functions import GridPolicy, GridValue
+from econrl.approximation.tensor_grid import TensorGrid
+from econrl.approximation.value_unit import ValueUnit
 from econrl.errors import SolveError
 from econrl.problem.bellman import lookahead
 from econrl.problem.mdp import MDP
@@ -18,9 +21,20 @@ from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.memory import CHUNK
 from econrl.solvers.common.run import Iteration, LifeCycleRun
 from econrl.solvers.common.task import Answer, OutOfTime, Task
-from econrl.solvers.grid.maximise import best_candidate, better, candidates, evaluate, newton
-from econrl.solvers.grid.policy_evaluation import Evaluation, evaluation, explain
+from econrl.solvers.grid.maximise import LIMIT, best_candidate, better, candidates, evaluate, newton
+from econrl.solvers.grid.policy_evaluation import (
+    NEWTON_STEPS,
+    Evaluation,
+    discounting_fails,
+    evaluation,
+    explain,
+    take,
+    today_for_ever,
+)
 
+SKETCHES = 2  # on a coarse grid, at most, until its spacing suits the value
+SKETCH_POINTS = 60  # a state
+SPACINGS = [k / 2 for k in range(15)]
 SKETCH_STEPS = 6  # iterations on the coarse grid: how far the states reach needs no more
 FIRST_LIMIT = 4.0  # of u in the policy that the iteration starts from: shares of 0.02 to 0.98
 
@@ -57,65 +71,138 @@ class GridIteration:
     """
 
     def __init__(
-        self, method: Iterated, mdp: MDP, description: dict[str, Any], look_at_the_clock: Callable[[], None]
+        self,
+        method: Iterated,
+        mdp: MDP,
+        description: dict[str, Any],
+        look_at_the_clock: Callable[[], None],
+        unit: ValueUnit | None = None,
     ) -> None:
         self.method, self.mdp, self.look_at_the_clock = method, mdp, look_at_the_clock
+        self.unit = unit
         self.value, self.policy = GridValue(mdp, **description), GridPolicy(mdp, **description)
+        self.value.unit = unit or self.value.unit
         self.given = [mdp.given(option) for option in mdp.options]
         self.starts = candidates(len(mdp.free)).to(mdp.device, mdp.dtype)
         each = len(mdp.nodes) * self.value.grid.terms
         self.chunk = max(CHUNK.get(mdp.device.type, CHUNK["cpu"]) // each, 1)
 
-    def begin(self) -> None:
-        """Start from the value of the policy that keeps the state where it is, as near as may be."""
+    def begin(self, rough: GridIteration | None = None) -> None:
+        """Start from the policy of a rough grid, or from one that keeps the state about where it is at a good reward; and
+        from its value."""
         self.s = self.value.states()
+        if rough is None or not self.take_over(rough):
+            self.stay()
+        for _ in range(1 if self.value.unit.power is None else NEWTON_STEPS):
+            self.store()
+            self.v = self.solved(self.u, self.v, max(self.method.howard, 50))
+        self.store()
+
+    def take_over(self, rough: GridIteration) -> bool:
+        """Begin from the policy and the value of a rough grid; False where they cannot serve."""
+        if self.mdp.choices:
+            return False
+        shares = rough.policy.interpolate(self.s).movedim(0, -1)
+        self.u = self.mdp.unsquash(self.mdp.clamp_shares(shares)).clamp(-LIMIT, LIMIT)
+        self.v = rough.value(self.s)
+        rewards = self.mdp.reward(self.s, self.mdp.act(self.s, self.u))
+        if not (rewards.isfinite() & self.v.isfinite()).all():
+            return False
+        self.leave_out(rewards)
+        return True
+
+    def stay(self) -> None:
+        """Begin from a policy that keeps the state about where it is, as if it stayed there for ever."""
         u = []
         for mdp in self.given:
-            stay = partial(staying, mdp)
+            stay = partial(staying, mdp, self.usual_reward(mdp))
             for part in self.s.split(self.chunk):
                 self.look_at_the_clock()
                 start, nearness = best_candidate(stay, part, self.starts, FIRST_LIMIT)
                 u.append(newton(stay, part, start, nearness, limit=FIRST_LIMIT)[0])
         self.u = torch.cat(u)
-        self.v = self.evaluation(self.s, self.u).solve(self.u.new_zeros(len(self.u)), max(self.method.howard, 50))
-        self.store()
+        self.leave_out(torch.cat([mdp.reward(self.s, mdp.act(self.s, u)) for mdp, u in self.by_option(self.u)]))
+        first = torch.cat([today_for_ever(mdp, self.s, mdp.act(self.s, u)) for mdp, u in self.by_option(self.u)])
+        if self.unit is None:
+            take(self.value, first, self.fill)
+        self.v = self.value.filled(first, self.fill)
 
-    def sketch(self) -> None:
-        """A few steps: enough for a policy that tells how far the states reach. Raises SolveError if there is no time
-        for them."""
+    def usual_reward(self, mdp: MDP) -> float:
+        """By how much rewards usually differ: the range of their middle half, over all states and candidates."""
+        s, starts = self.s[:: max(len(self.s) // 500, 1)].unsqueeze(1), self.starts.clamp(-FIRST_LIMIT, FIRST_LIMIT)
+        rewards = mdp.reward(s, mdp.act(s, starts)).flatten()
+        rewards = rewards[rewards.isfinite()]
+        if len(rewards) == 0:
+            return 1.0
+        low, high = rewards.quantile(rewards.new_tensor([0.25, 0.75])).tolist()
+        return max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-300)
+
+    def sketch(self) -> Tensor:
+        """A few steps: enough for a policy that tells how far the states reach, and for the unit of the value, whose
+        values (..., D N) come back. Raises SolveError if there is no time for them."""
         try:
             if self.mdp.horizon is None:
                 self.begin()
                 for step in range(SKETCH_STEPS):
                     self.step(scan=step == 0)
+                values = self.v
             else:
-                for t in reversed(range(self.mdp.horizon)):
-                    self.step_back(t)
+                values = torch.stack([self.step_back(t) for t in reversed(range(self.mdp.horizon))])
         except OutOfTime:
             raise SolveError(
                 f"{self.method.name}: the time limit was over before a first policy was found on a coarse grid; give "
                 "more time, or take a method that needs less for a model of this size"
             ) from None
+        return values
+
+    def best_spacing(self, values: Tensor, description: dict[str, Any]) -> list[float]:
+        """The spacing of a grid for these values (..., D N) at the points of this one: no less than as described."""
+        grid = self.value.grid
+        assert isinstance(grid, TensorGrid)
+        x = torch.where(self.fill.alive, self.value.unit.raw(values), torch.nan).unflatten(-1, (self.value.layers, -1))
+        least, points = description["spacing"], description["points"]
+        return [
+            grid.best_spacing(x, i, points[i], [max(kappa, least[i]) for kappa in SPACINGS]) for i in range(grid.d)
+        ]
 
     def step(self, scan: bool) -> float:
         """Improve and evaluate once; the change of V (relative to max |V|) or of the policy (in shares), if larger."""
         u, v = self.improve(self.s, self.u, scan)
         if self.method.howard > 0:
-            if self.mdp.choices:
-                self.value.fit(v.unsqueeze(-1))  # the options to be taken tomorrow
-            v = self.evaluation(self.s, u).solve(v, self.method.howard)
+            self.value.fit(v.unsqueeze(-1))  # the options to be taken tomorrow
+            v = self.solved(u, v, self.method.howard)
         by_value = (v - self.v).abs().max() / v.abs().max().clamp(min=1e-300)
         by_policy = (self.shares(u) - self.shares(self.u)).abs().sum(dim=-1).max()
         self.u, self.v = u, v
         self.store()
         return float(torch.maximum(by_value, by_policy))
 
-    def step_back(self, t: int) -> None:
-        """Solve period t of a life cycle, given the value of t + 1."""
+    def step_back(self, t: int) -> Tensor:
+        """Solve period t of a life cycle, given the value of t + 1; its value (D N,) at the grid's points."""
         assert self.mdp.horizon is not None
         self.s = self.value.states(t)
-        self.u, self.v = self.improve(self.s, self.u if t + 1 < self.mdp.horizon else None, scan=True)
+        former = self.u if t + 1 < self.mdp.horizon else None
+        self.u, self.v = self.improve(self.s, former, scan=True)
+        if former is None and self.unit is None:
+            take(self.value, self.v, self.fill)
+            self.v = self.value.filled(self.v, self.fill)
         self.store(t)
+        return self.v
+
+    def leave_out(self, values: Tensor) -> None:
+        """Leave the states out at which none of these values (D N,) is finite. Raises SolveError where there are too
+        few others, where an option alone has no value, and where the model gives no number inside the grid."""
+        alive = values.isfinite().view(len(self.given), -1)
+        out = ~alive.any(dim=0)
+        wrong = (alive.logical_not() & ~out).flatten() | self.undefined(out)
+        if not wrong.any():
+            try:
+                self.fill = Fill(self.value.grid.mesh(), alive.view(self.value.layers, -1))
+                return
+            except ValueError:
+                wrong = ~alive.flatten()
+        option, row = divmod(int(wrong.int().argmax()), len(self.s))
+        raise SolveError(self.explain(self.given[option], self.s[row : row + 1]))
 
     def store(self, period: int = 0) -> None:
         """Put the values and the shares at the grid's points into the two functions."""
@@ -124,9 +211,10 @@ class GridIteration:
             raise SolveError(self.explain(self.given[option], self.s[row : row + 1]))
         v = self.v.unsqueeze(-1)
         self.value.fit(v, period)
-        self.policy.fit(
-            torch.cat([self.shares(self.u), v], dim=-1) if self.mdp.choices else self.shares(self.u), period
-        )
+        shares = self.shares(self.u)
+        if self.mdp.choices:
+            shares = torch.cat([shares, self.value.unit.raw(v)], dim=-1)  # the best option is that of the largest
+        self.policy.fit(shares, period)
 
     def shares(self, u: Tensor) -> Tensor:
         """The shares of the continuous actions at their u."""
@@ -138,7 +226,7 @@ class GridIteration:
 
     def improve(self, s: Tensor, u: Tensor | None, scan: bool) -> tuple[Tensor, Tensor]:
         """Maximisers u (D N, A) and maxima (D N,), from a former u where given and, with `scan`, from all candidates.
-        Raises OutOfTime between two batches of states."""
+        States without a value get what their neighbours have. Raises OutOfTime between two batches of states."""
         found, values = [], []
         for option, mdp in enumerate(self.given):
             Q = partial(self.Q, mdp)
@@ -149,40 +237,73 @@ class GridIteration:
                 if u is not None:
                     former = u[option * len(s) + start :][: len(part)]
                     best, value = better(former, evaluate(Q, part, former), best, value)
-                if not value.isfinite().all():
-                    raise SolveError(self.explain(mdp, part[~value.isfinite()][:1]))
                 best, value = newton(Q, part, best, value)
                 found.append(best)
                 values.append(value)
-        return torch.cat(found), torch.cat(values)
+        v = torch.cat(values)
+        self.leave_out(v)
+        return self.fill.nearest(torch.cat(found)), self.value.filled(v, self.fill)
+
+    def undefined(self, rows: Tensor) -> Tensor:
+        """Which of these states (N,), for each option (D N,), lie inside the grid where the model gives NaN."""
+        low, high = self.mdp.tensor(self.value.grid.low), self.mdp.tensor(self.value.grid.high)
+        x = self.s[:, self.mdp.continuous]
+        inside = (rows & ((x > low) & (x < high)).all(dim=-1)).nonzero().flatten()
+        found = torch.zeros(len(self.given), len(self.s), dtype=torch.bool, device=self.s.device)
+        for option, mdp in enumerate(self.given):
+            for row in inside.split(self.chunk):
+                s, u = self.s[row].unsqueeze(1), self.starts
+                a = mdp.act(s, u)
+                moved = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes).isnan().flatten(1).any(dim=-1)
+                found[option, row] = moved | mdp.reward(s, a).isnan().any(dim=-1)
+        return found.flatten()
 
     def explain(self, mdp: MDP, s: Tensor) -> str:
         """Why there is no finite value at the state s (1, S), whatever the action."""
         s = s.expand(len(self.starts), -1)
         return explain(self.method.name, mdp, s, mdp.act(s, self.starts))
 
-    def evaluation(self, s: Tensor, u: Tensor) -> Evaluation:
-        """The linear equation of the policy u (D N, A)."""
-        by_option = u.unflatten(0, (len(self.given), len(s)))
-        policy = [(mdp, mdp.act(s, u)) for mdp, u in zip(self.given, by_option, strict=True)]
-        return evaluation(self.method.name, policy, self.value, s, self.chunk)
+    def by_option(self, u: Tensor) -> list[tuple[MDP, Tensor]]:
+        """The problem that each option leaves, and its part of u (D N, A)."""
+        return list(zip(self.given, u.unflatten(0, (len(self.given), len(self.s))), strict=True))
+
+    def evaluation(self, u: Tensor, v: Tensor) -> Evaluation:
+        """The equation of the policy u (D N, A) at the present value, which is v (D N,) at the grid's points."""
+        policy = [(mdp, mdp.act(self.s, u)) for mdp, u in self.by_option(u)]
+        return evaluation(self.method.name, policy, self.value, self.s, v, self.chunk, self.fill)
+
+    def solved(self, u: Tensor, v: Tensor, steps: int) -> Tensor:
+        """The value (D N,) of the policy u, by a step of Newton's method from v."""
+        return self.evaluation(u, v).solve(steps)
 
 
-def staying(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
-    """Minus the mean squared distance that the state moves, in units of the domain."""
+def staying(mdp: MDP, size: float, s: Tensor, u: Tensor) -> Tensor:
+    """The reward, in units of its usual `size`, less what moving costs: the squared distance, in widths of the domain, a
+    hundredth of a width being worth a tenth of the unit."""
     a = mdp.act(s, u)
     moved = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes) - s.unsqueeze(-2)
     moved = (moved / (mdp.high - mdp.low).clamp(min=1e-300))[..., mdp.continuous]
     distance = (mdp.weights(s) * moved.square().sum(dim=-1)).sum(dim=-1)
-    return torch.where(mdp.reward(s, a).isfinite(), -distance, -torch.inf)
+    reward = mdp.reward(s, a)
+    return torch.where(reward.isfinite(), reward / size - 1000 * distance, -torch.inf)
 
 
-def grid_of(method: Iterated, mdp: MDP, look_at_the_clock: Callable[[], None]) -> dict[str, Any]:
-    """The grid, fitted to where a rough policy on a coarse one goes."""
-    coarse = GridIteration(method, mdp, method.coarse_grid(mdp), look_at_the_clock)
-    if method.is_fitted:
-        coarse.sketch()
-    return method.grid(mdp, coarse.policy)
+def sketched(
+    method: Iterated, mdp: MDP, look_at_the_clock: Callable[[], None]
+) -> tuple[dict[str, Any], GridIteration]:
+    """The grid, fitted to where a rough policy on a coarse one goes, and that."""
+    description = method.coarse_grid(mdp)
+    if "points" in description:
+        description = {**description, "points": [min(n, SKETCH_POINTS) for n in description["points"]]}
+    for _ in range(SKETCHES):
+        coarse = GridIteration(method, mdp, description, look_at_the_clock)
+        values = coarse.sketch()
+        grid = method.grid(mdp, coarse.policy)
+        spacing = coarse.best_spacing(values, grid) if getattr(method, "spacing", 0.0) is None else []
+        if not spacing or max(abs(k - old) for k, old in zip(spacing, description["spacing"], strict=True)) < 1:
+            break
+        description = {**description, "spacing": spacing}
+    return {**grid, "spacing": spacing} if spacing else grid, coarse
 
 
 def value_iteration(method: Iterated, mdp: MDP, task: Task, held_out: HeldOut) -> ValueIteration | BackwardInduction:
@@ -205,39 +326,45 @@ class ValueIteration(Iteration):
         self.method, self.first = method, True
 
     def begin(self) -> None:
-        self.begin_on(grid_of(self.method, self.mdp, self.look_at_the_clock))
-        self.it.begin()
+        grid, rough = sketched(self.method, self.mdp, self.look_at_the_clock)
+        self.begin_on(grid, rough.value.unit)
+        self.it.begin(rough)
 
-    def begin_on(self, description: dict[str, Any]) -> None:
-        """Begin on this grid."""
+    def begin_on(self, description: dict[str, Any], unit: ValueUnit) -> None:
+        """Begin on this grid, with the value in this unit."""
         self.description = description
-        self.it = GridIteration(self.method, self.mdp, description, self.look_at_the_clock)
+        self.it = GridIteration(self.method, self.mdp, description, self.look_at_the_clock, unit)
 
     def step(self) -> None:
         scan = self.first or self.change <= self.wanted  # a second maximum may hide elsewhere
         self.note(self.it.step(scan), converges=scan)
         self.first = False
+        if self.converged and self.it.evaluation(self.it.u, self.it.v).grows():
+            self.converged = False
+            self.message = (
+                "not to be relied on: states leave the grid, and the value that is extrapolated beyond it decides. Widen "
+                "the domain, or check that the value is finite"
+            )
 
     def answer(self) -> Answer:
         return self.it.policy, self.it.value
 
     def check(self, converged: bool) -> None:
         """Raises SolveError where the value is infinite."""
-        if (converged or self.message) and self.it.evaluation(self.it.s, self.it.u).grows():
-            raise SolveError(
-                f"{type(self.mdp.model).__name__} has no finite value: what it discounts grows at least as fast"
-            )
+        if (converged or self.message) and discounting_fails(self.mdp, self.it.policy, self.it.s):
+            raise SolveError(f"{type(self.mdp.model).__name__} has no finite value: what lies ahead is not discounted")
 
     def state(self) -> dict[str, Any]:
-        grid = {"grid": self.description, "u": self.it.u, "v": self.it.v}
+        grid = {"grid": self.description, "unit": self.it.value.unit.describe(), "u": self.it.u, "v": self.it.v, "alive": self.it.fill.alive}
         return {**super().state(), **grid, "first": self.first}
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.first = state["first"]
-        self.begin_on(state["grid"])
+        self.begin_on(state["grid"], ValueUnit(**(state["unit"] or {})))
         self.it.s = self.it.value.states()
         self.it.u, self.it.v = (state[name].to(self.it.s) for name in ("u", "v"))
+        self.it.fill = Fill(self.it.value.grid.mesh(), state["alive"].view(self.it.value.layers, -1))
         self.it.store()
 
 
@@ -249,12 +376,13 @@ class BackwardInduction(LifeCycleRun):
         self.method = method
 
     def begin(self) -> None:
-        self.begin_on(grid_of(self.method, self.mdp, self.look_at_the_clock))
+        grid, rough = sketched(self.method, self.mdp, self.look_at_the_clock)
+        self.begin_on(grid, rough.value.unit)
 
-    def begin_on(self, description: dict[str, Any]) -> None:
-        """Begin on this grid."""
+    def begin_on(self, description: dict[str, Any], unit: ValueUnit) -> None:
+        """Begin on this grid, with the value in this unit."""
         self.description = description
-        self.it = GridIteration(self.method, self.mdp, description, self.look_at_the_clock)
+        self.it = GridIteration(self.method, self.mdp, description, self.look_at_the_clock, unit)
 
     def solve_period(self, t: int) -> None:
         self.it.step_back(t)
@@ -268,10 +396,10 @@ class BackwardInduction(LifeCycleRun):
 
     def state(self) -> dict[str, Any]:
         functions = [function.coefficients for function in (self.it.policy, self.it.value)]
-        return {"grid": self.description, "done": self.done, "u": self.it.u, "functions": functions}
+        return {"grid": self.description, "unit": self.it.value.unit.describe(), "done": self.done, "u": self.it.u, "functions": functions}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.begin_on(state["grid"])
+        self.begin_on(state["grid"], ValueUnit(**(state["unit"] or {})))
         self.done, self.it.u = state["done"], state["u"].to(self.mdp.low)
         for function, kept in zip((self.it.policy, self.it.value), state["functions"], strict=True):
             function.coefficients.copy_(kept)
