@@ -120,7 +120,7 @@ def solve(
         "torch": torch.__version__,
     }
     value = unscaled(solved, result.value) if isinstance(solved, ScaledFamily) else result.value
-    solution = Solution(model, result.policy, value, pd.DataFrame(result.log), info)
+    solution = Solution(result.model or model, result.policy, value, pd.DataFrame(result.log), info)
     warn(solution)
     return solution
 

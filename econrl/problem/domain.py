@@ -15,7 +15,7 @@ from torch import Tensor
 from econrl.errors import SpecError
 from econrl.problem.layout import Slot
 from econrl.problem.mdp import MDP
-from econrl.problem.simulate import living_states, move
+from econrl.problem.simulate import move
 from econrl.problem.state_function import Function
 from econrl.problem.steady_state import mean_shock
 from econrl.spec.variables import StateKind
@@ -144,7 +144,7 @@ def visited(mdp: MDP, policy: Function, generator: torch.Generator) -> tuple[lis
     for _ in range(burn_in + periods):
         kept.append(s)
         _, reached = move(mdp, s, policy(s), generator)
-        reached = reached[living_states(mdp, reached)[0]]
+        reached = reached[mdp.living(reached)[0]]
         near = (reached >= mdp.low - room) & (reached <= mdp.high + room)  # numbers that are none are not
         lost += (~near).sum(dim=0) / n
         s = reached[near[:, mdp.continuous].all(dim=-1)]

@@ -8,8 +8,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+
 from econrl.accuracy.held_out import HeldOut
 from econrl.errors import MethodError, SaveError, SolveError
+from econrl.family.family import Family
+from econrl.problem.domain import widened
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.driver import in_words
@@ -27,6 +31,7 @@ from econrl.storage.checkpoint import function_from, function_state
 
 GOOD_START = 0.01  # held-out error of a policy from which the polish can begin: Gauss-Newton has converged
 ENOUGH, ENOUGH_BY_EGM = 1e-8, 1e-4  # held-out errors at which no other method is asked
+OUTSIDE, MOST_WIDENINGS = 0.005, 2  # share of the simulated states outside the domain that calls for a wider one
 OF_WHAT_IS_LEFT = 0.6  # share of the time left that a candidate may take where others come after it
 
 
@@ -66,8 +71,10 @@ class Auto(Method):
             raise MethodError(
                 "auto takes no warm_start where there are discrete choices: it takes vi, which takes none"
             )
-        stages, newton = Stages(task), Newton(hidden=self.hidden, nodes=self.nodes)
-        able = stages.able([newton] if task.warm_start else [EGM(), Perturbation(), VI(), TimeIteration(), newton], mdp)
+        newton = Newton(hidden=self.hidden, nodes=self.nodes)
+        methods = [newton] if task.warm_start else [EGM(), Perturbation(), VI(), TimeIteration(), newton]
+        stages = Stages(task)
+        able = stages.able(methods, mdp)
         while (method := stages.next_of(able)) is not None:
             if method is newton and stages.error > GOOD_START:
                 stages.run(DDPG(), self.start_steps, START_SHARE)
@@ -76,6 +83,8 @@ class Auto(Method):
             if method is newton and not improved and stages.by == Perturbation.name and stages.error > EXACT:
                 stages.run(DDPG(), self.start_steps, START_SHARE)
                 stages.run(newton, task.steps)
+            if stages.widen():
+                able = stages.able(methods, MDP(stages.task.model, task.device))
         return stages.result()
 
 
@@ -95,7 +104,7 @@ class Stages:
             self.error, self.drift = self.held_out.judge(*task.warm_start)
         self.log: list[dict[str, Any]] = []
         self.messages: list[str] = []
-        self.steps, self.over, self.interrupted = 0, False, False
+        self.steps, self.over, self.interrupted, self.widenings = 0, False, False, 0
         self.checkpoint = None if task.checkpoint is None else StageCheckpoint(task.checkpoint)
 
     def able(self, methods: list[Method], mdp: MDP) -> list[Method]:
@@ -106,6 +115,24 @@ class Stages:
                 self.messages.append(f"no {method.name}: {reason}")
         able = [method for method in methods if method.why_not(mdp) is None and method.cost(mdp) < math.inf]
         return sorted(able, key=lambda method: method.cost(mdp))
+
+    def widen(self) -> bool:
+        """Widen the domain where a good policy's paths leave it, and say so; whether it was."""
+        task = self.task
+        if self.over or self.error > GOOD_START or self.widenings == MOST_WIDENINGS or isinstance(task.model, Family):
+            return False
+        assert self.best is not None
+        self.widenings += 1
+        found = widened(self.held_out.mdp, self.best.policy.on(self.held_out.mdp), task.seed)
+        if found is None or found.outside < OUTSIDE or not found.domain:
+            self.widenings = MOST_WIDENINGS
+            return False
+        model = task.model.with_domain(found.domain)
+        self.task = dataclasses.replace(task, model=model)
+        self.held_out = HeldOut(model, task.device)
+        self.error, self.drift = self.held_out.judge(self.best.policy, self.best.value)
+        self.messages.append(f"{found.text}: widened to {in_numbers(found.domain)}")
+        return True
 
     def next_of(self, able: list[Method]) -> Method | None:
         """The first of the methods that can reach further than the best so far, unless that is enough; after a good
@@ -223,9 +250,14 @@ class Stages:
         iterated = self.by in (EGM.name, VI.name, TimeIteration.name) and self.best.converged
         converged = iterated or self.error <= max(EXACT, self.task.tol or 0.0)
         message = "; ".join([f"the policy is that of {self.by}", *self.messages])
-        return dataclasses.replace(
-            self.best, log=self.log, steps=self.steps, converged=converged, message=message, planned_steps=None
-        )
+        best, model = self.best, self.task.model
+        return Result(best.policy, best.value, self.log, self.steps, converged, message, self.interrupted, model=model)
+
+
+def in_numbers(domain: dict[str, Any]) -> str:
+    """A domain in words: k in [0.5, 1.6]."""
+    ends = {name: (torch.as_tensor(low).min(), torch.as_tensor(high).max()) for name, (low, high) in domain.items()}
+    return ", ".join(f"{name} in [{float(low):.4g}, {float(high):.4g}]" for name, (low, high) in ends.items())
 
 
 class StageCheckpoint:

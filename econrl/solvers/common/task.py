@@ -77,3 +77,5 @@ class Result:
     """Whether Ctrl-C ended it."""
     planned_steps: int | None = None
     """The steps that the run would have ended with; where rates are annealed, they depend on it."""
+    model: Model | None = None
+    """The model that was solved, where that is on another domain than the one given."""
