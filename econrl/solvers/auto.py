@@ -72,7 +72,7 @@ class Auto(Method):
                 "auto takes no warm_start where there are discrete choices: it takes vi, which takes none"
             )
         newton = Newton(hidden=self.hidden, nodes=self.nodes)
-        methods = [newton] if task.warm_start else [EGM(), Perturbation(), VI(), TimeIteration(), newton]
+        methods: list[Method] = [newton] if task.warm_start else [EGM(), Perturbation(), VI(), TimeIteration(), newton]
         stages = Stages(task)
         able = stages.able(methods, mdp)
         while (method := stages.next_of(able)) is not None:

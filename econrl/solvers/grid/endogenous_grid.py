@@ -18,7 +18,7 @@ from econrl.problem.state_function import Function
 from econrl.solvers.common.memory import require_memory
 from econrl.solvers.grid.endogenous_policy import EndogenousPolicy, EndogenousValue, extended, gather
 from econrl.solvers.grid.kinks import between, find_kinks, may_bend, with_kinks
-from econrl.solvers.grid.policy_evaluation import FEWEST_STEPS, Evaluation
+from econrl.solvers.grid.policy_evaluation import FEWEST_STEPS, solve_linear
 from econrl.solvers.grid.spending import action, interval, marginal_utility, spent_at
 
 SCAN = 400  # amounts kept that are tried out to see how far the grid must reach, and where its kinks are
@@ -41,6 +41,19 @@ class Future:
     final: Tensor | None
     """The terminal value, once life is over."""
     place: tuple[Tensor, Tensor]
+
+
+@dataclass
+class Backup:
+    """W = r + A W, as an equation in the table of all W (N,)."""
+
+    reward: Tensor
+    apply: Callable[[Tensor], Tensor]
+
+    def solve(self, W: Tensor, steps: int) -> Tensor:
+        """W from a guess, by at most `steps` steps of GMRES on the correction."""
+        gap = self.reward + self.apply(W) - W
+        return W + solve_linear(self.apply, gap, float(W.abs().max()), steps)
 
 
 class EndogenousGrid:
@@ -217,7 +230,7 @@ class EndogenousGrid:
             steps = max(min(steps, int(fit)), FEWEST_STEPS)
         self.value.v.copy_(equation.solve(start, steps).view_as(self.value.v))
 
-    def backup(self, future: Future, period: int = 0) -> Evaluation:
+    def backup(self, future: Future, period: int = 0) -> Backup:
         """W = r + E[beta W'] at the points of one period, as an equation in the table of all W; and their slopes u_c.
 
         At the poorest points W may be minus infinity: there it goes on as the points after them do (`extended`).
@@ -241,7 +254,7 @@ class EndogenousGrid:
             found = after(v)
             return torch.where(poor, found.gather(-1, first), found).flatten()
 
-        return Evaluation(base.flatten(), lambda v: v, discounted)
+        return Backup(base.flatten(), discounted)
 
     def tomorrow(self, future: Future) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """E[beta W'] at the points (R, n): what is known of it, and the part that depends on the table of all W."""

@@ -26,6 +26,19 @@ LENGTHS = (1.0, 0.3, 0.1, 0.01)  # of such a step
 MOST_PATIENT = 0.999  # discount factor with which a first guess of the value is made, at most
 
 
+def solve_linear(apply: Callable[[Tensor], Tensor], gap: Tensor, size: float, steps: int) -> Tensor:
+    """x (N,) of (I - A) x = gap, with A x = apply(x), by at most `steps` steps of GMRES; `size` is that of V."""
+    from scipy.sparse.linalg import LinearOperator, gmres
+
+    def remainder(x: np.ndarray) -> np.ndarray:
+        x_ = torch.as_tensor(x).to(gap)
+        return (x_ - apply(x_)).cpu().numpy()
+
+    operator = LinearOperator((len(gap), len(gap)), matvec=remainder, dtype=np.float64)
+    x, _ = gmres(operator, gap.cpu().numpy(), rtol=1e-10, atol=1e-13 * size, restart=steps, maxiter=1)
+    return torch.as_tensor(x).to(gap)
+
+
 @dataclass
 class Evaluation:
     """The equation V = r + E[beta V(s')] of one fixed policy at the N grid points that have a value, linearised at the
@@ -68,16 +81,8 @@ class Evaluation:
         """V (D N,) at all of the grid's points, by at most `steps` steps of GMRES on the correction."""
         gap = self.slope * (self.target - self.value.unit.value(self.x))
 
-        def remainder(x: np.ndarray) -> np.ndarray:
-            x_ = torch.as_tensor(x).to(gap)
-            return (x_ - self.apply(x_)).cpu().numpy()
-
-        from scipy.sparse.linalg import LinearOperator, gmres
-
-        operator = LinearOperator((len(gap), len(gap)), matvec=remainder, dtype=np.float64)
-        atol = 1e-13 * float(self.x.abs().max())
-        correction, _ = gmres(operator, gap.cpu().numpy(), rtol=1e-10, atol=atol, restart=steps, maxiter=1)
-        return self.after(torch.as_tensor(correction).to(gap), float(gap.abs().max()))
+        correction = solve_linear(self.apply, gap, float(self.x.abs().max()), steps)
+        return self.after(correction, float(gap.abs().max()))
 
     def after(self, dx: Tensor, gap: float) -> Tensor:
         """V (D N,) after the step dx; where the equation is not linear, after as much of it as narrows the gap."""
