@@ -14,6 +14,7 @@ from econrl.problem.state_function import Function
 
 PATHS, BURN_IN = 300, 100  # of the simulations: a test at 5 per cent has a standard error of 1.3 per cent
 LONGEST, FORGOTTEN = 2000, 1e-4  # periods of a simulated life, and the discount factor at which it is over
+CONSUMED = 1e-3  # of the reward: where a r_a is less, nothing is consumed, and the reward itself is the unit
 ROUNDING = 1e-12  # a realised residual that is smaller is zero
 TEST_PERIODS, MOST_INSTRUMENTS, LEVEL = 500, 4, 0.95
 
@@ -54,7 +55,8 @@ def consumption_value(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
     if given is not None:
         return given
     gain = (torch.func.grad(lambda a: mdp.reward(s, a).sum())(a) * a)[..., mdp.free].clamp(min=0).sum(dim=-1)
-    return torch.where(gain > 0, gain, mdp.reward(s, a).abs())
+    reward = mdp.reward(s, a).abs()
+    return torch.where(gain > CONSUMED * reward, gain, reward)
 
 
 @torch.no_grad()

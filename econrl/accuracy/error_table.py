@@ -99,15 +99,14 @@ def samples(mdp: MDP, policy: Function, points: int) -> dict[str, tuple[Tensor, 
 
 def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s: Tensor) -> dict[str, Tensor]:
     """Absolute errors at each state, by name; several actions also one by one."""
-    judged, at = affordable(mdp, structure, policy, s)
-    euler = by_euler(structure, policy)
+    euler = by_euler(mdp, structure, policy, s)
+    judged, at = affordable(mdp, euler, s)
     found = euler_gaps(judged, structure, policy, at) if euler else value_gaps(judged, policy, value, at)
-    if euler:
-        name, residuals = "euler", in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), at).abs()
-    elif structure.exists:
-        name, residuals = "euler", with_second_expectations(mdp, structure, policy, s)
+    if euler or not structure.exists:
+        name = "euler" if euler else "greedy"
+        residuals = in_chunks(mdp, lambda s: first_order(mdp, structure if euler else None, policy, value, s), at).abs()
     else:
-        name, residuals = "greedy", in_chunks(mdp, lambda s: greedy_residuals(mdp, policy, value, s), at).abs()
+        name, residuals = "euler", with_second_expectations(mdp, structure, policy, s)
     if len(residuals) == len(found.distance):  # at a kink, a residual says which side was looked at
         residuals = torch.where(found.kinked, found.distance, residuals)
     measures = {name: residuals.amax(dim=-1), **by_action(mdp, name, residuals)}
@@ -129,12 +128,19 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
     return measures
 
 
+def first_order(mdp: MDP, structure: Structure | None, policy: Function, value: Function, s: Tensor) -> Tensor:
+    """The residuals (n, A) of the Euler equation, or of the condition with V_s, as published."""
+    if structure is None:
+        return greedy_residuals(mdp, policy, value, s, smooth=False)
+    return euler_residuals(mdp, structure, policy, s, smooth=False)
+
+
 def with_second_expectations(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
     """Euler residuals (m, A), at as many of the states as tomorrow's multipliers, each a second expectation, allow."""
     if len(s) * len(mdp.nodes) ** 2 > SECOND_NODES:
         mdp = mdp.with_quadrature(COARSE)
     at = spread(s, max(SECOND_NODES // len(mdp.nodes) ** 2, 1))
-    return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), at).abs()
+    return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s, smooth=False), at).abs()
 
 
 def by_action(mdp: MDP, name: str, errors: Tensor) -> dict[str, Tensor]:

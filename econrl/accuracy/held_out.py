@@ -50,10 +50,11 @@ class HeldOut:
         mdp, policy, value = self.mdp, policy.on(self.mdp), value.on(self.mdp)
         simulated, restarted = self.simulate(policy)
         s = torch.cat([simulated, self.box])
-        judged, at = affordable(mdp, self.structure, policy, s)
-        if by_euler(self.structure, policy) and len(at) < TOO_FEW:
+        euler = by_euler(mdp, self.structure, policy, s)
+        judged, at = affordable(mdp, euler, s)
+        if euler and len(at) < TOO_FEW:
             error = float(in_chunks(mdp, lambda s: euler_residuals(mdp, self.structure, policy, s), s).abs().mean())
-        elif by_euler(self.structure, policy):
+        elif euler:
             error = float(euler_gaps(judged, self.structure, policy, at).distance.mean())
         else:
             bellman = relative(bellman_residual(mdp, policy, value, s), value(s)).mean()

@@ -10,6 +10,7 @@ from torch import Tensor
 from econrl.accuracy.best_action import SMALLEST, Gaps, gaps
 from econrl.accuracy.certificates import consumption_value
 from econrl.accuracy.own_future import own_future
+from econrl.optimality.complementarity import near_bounds
 from econrl.optimality.euler import condition, costate, multipliers_of
 from econrl.optimality.greedy import greedy_condition, regret
 from econrl.optimality.multipliers import matter
@@ -82,23 +83,30 @@ def sizes(mdp: MDP, a: Tensor) -> Tensor:
     return torch.cat([size[slot.start : slot.stop].max().expand(slot.stop - slot.start) for slot in mdp.action_slots])
 
 
-def by_euler(structure: Structure, policy: Function) -> bool:
-    """Whether the policy's gaps are found by the Euler equation: there is one, and tomorrow's multipliers are none, or
-    known. Each of them would take a second expectation."""
-    return structure.exists and (not matter(structure) or multipliers_of(policy) is not None)
+def by_euler(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> bool:
+    """Whether the policy's gaps at the states s (n, S) are found by the Euler equation: there is one, and tomorrow's
+    multipliers are known, or so few that the second expectation that each takes costs no more than the rest."""
+    if not structure.exists or not matter(structure) or multipliers_of(policy) is not None:
+        return structure.exists
+    low, high = near_bounds(mdp, mdp.shares(s, policy(s)))
+    at_low, at_high = (
+        torch.tensor(known, device=s.device) for known in (structure.matters_at_low, structure.matters_at_high)
+    )
+    binding = ((low & at_low) | (high & at_high)).any(dim=-1).double().mean()
+    return float(binding) * len(mdp.nodes) <= 1
 
 
-def work(mdp: MDP, structure: Structure, policy: Function) -> int:
+def work(mdp: MDP, euler: bool) -> int:
     """Columns of next states that are looked at for the gaps at one state."""
-    return (1 + 3 * mdp.A) * len(mdp.nodes) * mdp.S * (mdp.A if by_euler(structure, policy) else 1)
+    return (1 + 3 * mdp.A) * len(mdp.nodes) * mdp.S * (mdp.A if euler else 1)
 
 
-def affordable(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> tuple[MDP, Tensor]:
-    """The problem and the states (m, S) at which gaps are found with about WORK numbers: where it takes more, with the
-    quadrature that solvers use; then at fewer of the states s (n, S), evenly spread."""
-    if len(s) * work(mdp, structure, policy) > WORK:
+def affordable(mdp: MDP, euler: bool, s: Tensor) -> tuple[MDP, Tensor]:
+    """The problem and the states (m, S) at which gaps, by the Euler equation or not, are found with about WORK numbers:
+    where it takes more, with the quadrature that solvers use; then at fewer of the states s (n, S), evenly spread."""
+    if len(s) * work(mdp, euler) > WORK:
         mdp = mdp.with_quadrature(Quadrature())
-    return mdp, spread(s, max(WORK // work(mdp, structure, policy), FEWEST))
+    return mdp, spread(s, max(WORK // work(mdp, euler), FEWEST))
 
 
 def spread(s: Tensor, most: int) -> Tensor:

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from econrl.problem.mdp import MDP
-from econrl.problem.simulate import goes_on, move
+from econrl.problem.simulate import move
 from econrl.problem.state_function import Function
 
 FAINT = 0.01  # a costate whose square is this share of its mean over the nodes says little of D beside it
+FAR = 2.0  # widths beyond the domain, from which on a path is no longer followed
 PERIODS = 100  # of a path in a stationary model: beyond, little is left of a deviation
 
 
@@ -41,7 +42,7 @@ def own_future(
         e, reached = move(mdp, at, policy(at), generator)
         shocks.append(e)
         path.append(reached)
-        going.append(going[-1] & goes_on(mdp, reached))
+        going.append(going[-1] & mdp.living(reached)[0] & mdp.inside(reached, FAR))
         if not going[-1].any():
             break
     D = torch.zeros_like(s)

@@ -104,8 +104,9 @@ def policy_errors(
     such equation, and besides where paths leave the domain: to save everything satisfies every Euler equation.
     """
     names = columns_of(mdp.action_slots)
-    mdp, at = affordable(mdp, structure, policy, s)
-    if not by_euler(structure, policy):
+    euler = by_euler(mdp, structure, policy, s)
+    mdp, at = affordable(mdp, euler, s)
+    if not euler:
         return value_gaps(mdp, policy, value, at).distance.mean(dim=0), names
     found = euler_gaps(mdp, structure, policy, at).distance.mean(dim=0)
     accurate, rough = POLICY_LIMITS

@@ -41,12 +41,14 @@ def at_bounds(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
     return torch.where(low, 0.0, torch.where(high, torch.tensor(below, device=y.device).to(y), y))
 
 
-def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) -> Tensor:
+def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor, smooth: bool = True) -> Tensor:
     """One residual (B, A) for `low <= a <= high, G = 0 inside, <= 0 at low, >= 0 at high`; unit-free.
 
     Fischer-Burmeister in shares for an action; for a budget the distance of the shares to their projection after a
-    step along G, since its parts share one bound.
+    step along G, since its parts share one bound. Unless it is to be `smooth`, that distance for all: away from bounds
+    it is the condition itself, as published errors are.
     """
+    bend = fischer_burmeister if smooth else torch.minimum
     y, g = mdp.shares(s, a), unit_free(mdp, G, scale, s, a)
     parts = []
     for v, slot in mdp.continuous_actions:
@@ -59,9 +61,9 @@ def complementarity(mdp: MDP, G: Tensor, scale: Tensor, s: Tensor, a: Tensor) ->
             parts.append((project_on_simplex(point + step) - point)[..., :-1])
             continue
         if shares.above:
-            g_k = fischer_burmeister(1 - y_k if shares.below else y_k, g_k)
+            g_k = bend(1 - y_k if shares.below else y_k, g_k)
         if shares.below:
-            g_k = -fischer_burmeister(y_k, -g_k)
+            g_k = -bend(y_k, -g_k)
         parts.append(g_k)
     return torch.cat(parts, dim=-1)
 

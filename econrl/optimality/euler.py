@@ -117,7 +117,7 @@ def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tens
 
 
 def euler_residuals(
-    mdp: MDP, structure: Structure, policy: Function, s: Tensor, later: Function | None = None
+    mdp: MDP, structure: Structure, policy: Function, s: Tensor, later: Function | None = None, smooth: bool = True
 ) -> Tensor:
     """The unit-free complementarity residual (B, A) of each action's first-order condition at the states s (B, S).
 
@@ -128,7 +128,7 @@ def euler_residuals(
     later = later or policy
     G, scale = condition(mdp, lambda s: costate(mdp, structure, later, s, multipliers=multipliers_of(later)), policy, s)
     a, known = policy(s), multipliers_of(policy)
-    R = complementarity(mdp, G, scale, s, a)
+    R = complementarity(mdp, G, scale, s, a, smooth)
     if known is None:
         return R
     multipliers, r_a = known(s), torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from econrl.optimality.complementarity import bounded
 from econrl.optimality.deviation import action_jacobian, undoing
+from econrl.optimality.static import static_actions
 from econrl.optimality.structure import Structure
 from econrl.problem.mdp import MDP
 
@@ -17,6 +18,7 @@ def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
     """Which states are endogenous, and whether f_a X = f_x can be solved; found once for each problem, and kept."""
     key = (Structure, probes, seed)
     if key not in mdp.found:
+        static_actions(mdp)  # found here, since random draws are not allowed where residuals are vectorised
         mdp.found[key] = read_structure(mdp, probes, seed)
     return mdp.found[key]
 
@@ -31,7 +33,8 @@ def read_structure(mdp: MDP, probes: int, seed: int) -> Structure:
     a = mdp.act(s, u)
     nodes = mdp.nodes.unsqueeze(1)  # (J, 1, E) against (B, .)
     keep = mdp.continuous
-    f_a = action_jacobian(lambda a: mdp.transition(s, a, nodes), a.expand(len(nodes), *a.shape))[..., keep, :]
+    s_ = s.expand(len(nodes), *s.shape)  # for each node, though the transition may ignore shocks and actions
+    f_a = action_jacobian(lambda a: mdp.transition(s_, a, nodes), a.expand(len(nodes), *a.shape))[..., keep, :]
     f_s = action_jacobian(lambda s: mdp.transition(s, a, nodes), s.expand(len(nodes), *s.shape))[..., keep, :][
         ..., keep
     ]

@@ -12,15 +12,15 @@ from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
 
-def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
+def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor, smooth: bool = True) -> Tensor:
     """`euler_residuals` with the value function's own derivative V_s in place of the costate: whether the policy is
     optimal for its value. For models without an Euler equation; together with the Bellman residual it tests optimality.
     In the column of a choice stands its `regret`, over the mean |V| of the sample; the others are conditional on the
     choices made."""
     if mdp.choices:
-        return residuals_given_choices(mdp, policy, value, s)
+        return residuals_given_choices(mdp, policy, value, s, smooth)
     G, scale = greedy_condition(mdp, policy, value, s)
-    return complementarity(mdp, G, scale, s, policy(s))
+    return complementarity(mdp, G, scale, s, policy(s), smooth)
 
 
 def greedy_condition(mdp: MDP, policy: Function, value: Function, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,14 +30,14 @@ def greedy_condition(mdp: MDP, policy: Function, value: Function, s: Tensor) -> 
     return condition(mdp, price, policy, s, value=worth)
 
 
-def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
+def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tensor, smooth: bool) -> Tensor:
     """`greedy_residuals` where there are choices: those of the continuous actions option by option, and the regrets."""
     a, found = policy(s), torch.zeros(len(s), mdp.A, dtype=s.dtype, device=s.device)
     columns = [column for column, _ in mdp.choices]
     for option in mdp.options if mdp.free else []:
         rows = (a[:, columns] == option).all(dim=-1).nonzero().flatten()
         if len(rows) > 0:
-            residuals = greedy_residuals(mdp.given(option), lambda s: policy(s)[..., mdp.free], value, s[rows])
+            residuals = greedy_residuals(mdp.given(option), lambda s: policy(s)[..., mdp.free], value, s[rows], smooth)
             found[rows.unsqueeze(-1), mdp.tensor(mdp.free).long()] = residuals
     for column in columns:
         found[:, column] = regret(mdp, value, s, a, column) / value(s).abs().mean().clamp(min=1e-12)

@@ -100,7 +100,9 @@ class MDP:
 
     def with_quadrature(self, quadrature: Quadrature) -> Self:
         """The same problem, with expectations taken in another way."""
-        return self._like(quadrature=quadrature)
+        other = self._like(quadrature=quadrature)
+        other.found = dict(self.found)
+        return other
 
     def on(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """The same problem on another device, or in another precision."""

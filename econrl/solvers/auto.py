@@ -135,15 +135,11 @@ class Stages:
         return True
 
     def next_of(self, able: list[Method]) -> Method | None:
-        """The first of the methods that can reach further than the best so far, unless that is enough; after a good
-        perturbation the polish, which needs no better start."""
+        """The first of the methods that can reach further than the best so far, unless that is enough."""
         by_egm = self.by == EGM.name and self.best is not None and self.best.converged
         if self.over or self.error <= (ENOUGH_BY_EGM if by_egm else ENOUGH):
             return None
-        further = [method for method in able if method.reach(self.held_out.mdp) < self.error]
-        if self.by == Perturbation.name and self.error <= GOOD_START:
-            further.sort(key=lambda method: method.name != Newton.name)
-        return further[0] if further else None
+        return next((method for method in able if method.reach(self.held_out.mdp) < self.error), None)
 
     def run(self, method: Method, steps: int | None = None, share: float = 1.0) -> bool:
         """Run one method from the best so far, for at most a share of the time left; whether it was an improvement."""
