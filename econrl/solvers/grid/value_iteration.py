@@ -139,12 +139,12 @@ class GridIteration:
         low, high = rewards.quantile(rewards.new_tensor([0.25, 0.75])).tolist()
         return max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-300)
 
-    def sketch(self) -> Tensor:
-        """A few steps: enough for a policy that tells how far the states reach, and for the unit of the value, whose
+    def sketch(self, rough: GridIteration | None = None) -> Tensor:
+        """A few steps, from a rough grid if there is one: enough for a policy that tells how far the states reach, and for the unit of the value, whose
         values (..., D N) come back. Raises SolveError if there is no time for them."""
         try:
             if self.mdp.horizon is None:
-                self.begin()
+                self.begin(rough)
                 for step in range(SKETCH_STEPS):
                     self.step(scan=step == 0)
                 values = self.v
@@ -174,9 +174,7 @@ class GridIteration:
         assert isinstance(grid, TensorGrid)
         x = torch.where(self.fill.alive, self.value.unit.raw(values), torch.nan).unflatten(-1, (self.value.layers, -1))
         least, points = description["spacing"], description["points"]
-        return [
-            grid.best_spacing(x, i, points[i], [max(kappa, least[i]) for kappa in SPACINGS]) for i in range(grid.d)
-        ]
+        return [grid.best_spacing(x, i, points[i], [max(kappa, least[i]) for kappa in SPACINGS]) for i in range(grid.d)]
 
     def step(self, scan: bool) -> float:
         """Improve and evaluate once; the change of V (relative to max |V|) or of the policy (in shares), if larger.
@@ -306,16 +304,17 @@ def staying(mdp: MDP, size: float, s: Tensor, u: Tensor) -> Tensor:
     return torch.where(reward.isfinite(), reward / size - STAY * distance, -torch.inf)
 
 
-def sketched(
-    method: Iterated, mdp: MDP, look_at_the_clock: Callable[[], None]
-) -> tuple[dict[str, Any], GridIteration]:
+def sketched(method: Iterated, mdp: MDP, look_at_the_clock: Callable[[], None]) -> tuple[dict[str, Any], GridIteration]:
     """The grid, fitted to where a rough policy on a coarse one goes, and that."""
     description = method.coarse_grid(mdp)
     if "points" in description:
         description = {**description, "points": [min(n, SKETCH_POINTS) for n in description["points"]]}
+    rough: GridIteration | None = None
     for _ in range(SKETCHES):
-        coarse = GridIteration(method, mdp, description, look_at_the_clock)
-        values = coarse.sketch()
+        unit = None if rough is None else rough.value.unit
+        coarse = GridIteration(method, mdp, description, look_at_the_clock, unit)
+        values = coarse.sketch(rough)
+        rough = coarse
         grid = method.grid(mdp, coarse.policy)
         spacing = coarse.best_spacing(values, grid) if getattr(method, "spacing", 0.0) is None else []
         if not spacing or max(abs(k - old) for k, old in zip(spacing, description["spacing"], strict=True)) < 1:
@@ -374,7 +373,13 @@ class ValueIteration(Iteration):
             raise SolveError(f"{type(self.mdp.model).__name__} has no finite value: what lies ahead is not discounted")
 
     def state(self) -> dict[str, Any]:
-        grid = {"grid": self.description, "unit": self.it.value.unit.describe(), "u": self.it.u, "v": self.it.v, "alive": self.it.fill.alive}
+        grid = {
+            "grid": self.description,
+            "unit": self.it.value.unit.describe(),
+            "u": self.it.u,
+            "v": self.it.v,
+            "alive": self.it.fill.alive,
+        }
         return {**super().state(), **grid, "first": self.first}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -415,7 +420,13 @@ class BackwardInduction(LifeCycleRun):
 
     def state(self) -> dict[str, Any]:
         functions = [function.coefficients for function in (self.it.policy, self.it.value)]
-        return {"grid": self.description, "unit": self.it.value.unit.describe(), "done": self.done, "u": self.it.u, "functions": functions}
+        return {
+            "grid": self.description,
+            "unit": self.it.value.unit.describe(),
+            "done": self.done,
+            "u": self.it.u,
+            "functions": functions,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.begin_on(state["grid"], ValueUnit(**(state["unit"] or {})))
