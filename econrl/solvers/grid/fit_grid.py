@@ -15,6 +15,7 @@ from econrl.problem.simulate import ergodic_states
 from econrl.problem.state_function import StateFunction
 
 COARSE = 256  # points in all of the grid for the rough policy
+MOST_UNDEFINED = 0.1  # share of a wider grid in which the model may not be defined though it is in the domain
 ON_EDGE = 50  # states on each edge of the domain whose next states are looked at
 BEYOND = 2.5  # how far the grid reaches outside the domain, over how far a simulation was seen to
 
@@ -26,7 +27,7 @@ def fitted(mdp: MDP, policy: StateFunction, description: dict[str, Any], margin:
     for side, edges in (("low", low.tolist()), ("high", high.tolist())):
         for i, edge in enumerate(edges):
             wider = {**wide, side: [*wide[side][:i], edge, *wide[side][i + 1 :]]}
-            if undefined(mdp, wider) <= undefined(mdp, description):
+            if undefined(mdp, wider) <= undefined(mdp, description) + MOST_UNDEFINED:
                 wide = wider  # else the model is not defined out there
     if space:
         edges = zip(wide["low"], wide["high"], median.tolist(), strict=True)

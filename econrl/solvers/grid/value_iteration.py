@@ -32,10 +32,12 @@ from econrl.solvers.grid.policy_evaluation import (
     today_for_ever,
 )
 
+FLAT = 1e-13  # gains of an action below this share of V cannot be told from rounding
 SKETCHES = 2  # on a coarse grid, at most, until its spacing suits the value
 SKETCH_POINTS = 60  # a state
 SPACINGS = [k / 2 for k in range(15)]
 SKETCH_STEPS = 6  # iterations on the coarse grid: how far the states reach needs no more
+STAY = 1e6  # what a move by the width of the domain costs the first policy, in usual rewards
 FIRST_LIMIT = 4.0  # of u in the policy that the iteration starts from: shares of 0.02 to 0.98
 
 
@@ -137,12 +139,12 @@ class GridIteration:
         low, high = rewards.quantile(rewards.new_tensor([0.25, 0.75])).tolist()
         return max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-300)
 
-    def sketch(self) -> Tensor:
-        """A few steps: enough for a policy that tells how far the states reach, and for the unit of the value, whose
+    def sketch(self, rough: GridIteration | None = None) -> Tensor:
+        """A few steps, from a rough grid if there is one: enough for a policy that tells how far the states reach, and for the unit of the value, whose
         values (..., D N) come back. Raises SolveError if there is no time for them."""
         try:
             if self.mdp.horizon is None:
-                self.begin()
+                self.begin(rough)
                 for step in range(SKETCH_STEPS):
                     self.step(scan=step == 0)
                 values = self.v
@@ -155,24 +157,34 @@ class GridIteration:
             ) from None
         return values
 
+    def reconsider_unit(self, values: Tensor) -> None:
+        """Interpolate V itself if it, whose values (..., D N) are known by now, is the one that bends less."""
+        unit = self.value.unit
+        if unit.power is None:
+            return
+        curvature = self.value.grid.curvature
+        v = torch.where(self.fill.alive, values, torch.nan).unflatten(-1, (self.value.layers, -1))
+        if curvature(v) < curvature(unit.raw(v)):
+            self.value.unit = ValueUnit()
+            self.store()
+
     def best_spacing(self, values: Tensor, description: dict[str, Any]) -> list[float]:
         """The spacing of a grid for these values (..., D N) at the points of this one: no less than as described."""
         grid = self.value.grid
         assert isinstance(grid, TensorGrid)
         x = torch.where(self.fill.alive, self.value.unit.raw(values), torch.nan).unflatten(-1, (self.value.layers, -1))
         least, points = description["spacing"], description["points"]
-        return [
-            grid.best_spacing(x, i, points[i], [max(kappa, least[i]) for kappa in SPACINGS]) for i in range(grid.d)
-        ]
+        return [grid.best_spacing(x, i, points[i], [max(kappa, least[i]) for kappa in SPACINGS]) for i in range(grid.d)]
 
     def step(self, scan: bool) -> float:
-        """Improve and evaluate once; the change of V (relative to max |V|) or of the policy (in shares), if larger."""
+        """Improve and evaluate once; the change of V (relative to max |V|) or of the policy (in shares), if larger.
+        An action that gains nothing, as the portfolio of one who saves nothing, is no change."""
         u, v = self.improve(self.s, self.u, scan)
         if self.method.howard > 0:
             self.value.fit(v.unsqueeze(-1))  # the options to be taken tomorrow
             v = self.solved(u, v, self.method.howard)
         by_value = (v - self.v).abs().max() / v.abs().max().clamp(min=1e-300)
-        by_policy = (self.shares(u) - self.shares(self.u)).abs().sum(dim=-1).max()
+        by_policy = ((self.shares(u) - self.shares(self.u)).abs().sum(dim=-1) * self.gained).max()
         self.u, self.v = u, v
         self.store()
         return float(torch.maximum(by_value, by_policy))
@@ -227,21 +239,25 @@ class GridIteration:
     def improve(self, s: Tensor, u: Tensor | None, scan: bool) -> tuple[Tensor, Tensor]:
         """Maximisers u (D N, A) and maxima (D N,), from a former u where given and, with `scan`, from all candidates.
         States without a value get what their neighbours have. Raises OutOfTime between two batches of states."""
-        found, values = [], []
+        found, values, gains = [], [], []
         for option, mdp in enumerate(self.given):
             Q = partial(self.Q, mdp)
             for start in range(0, len(s), self.chunk):
                 self.look_at_the_clock()
                 part = s[start : start + self.chunk]
                 best, value = best_candidate(Q, part, self.starts if scan else self.starts[:0])
+                before = torch.full_like(value, -torch.inf)
                 if u is not None:
                     former = u[option * len(s) + start :][: len(part)]
-                    best, value = better(former, evaluate(Q, part, former), best, value)
+                    before = evaluate(Q, part, former)
+                    best, value = better(former, before, best, value)
                 best, value = newton(Q, part, best, value)
+                gains.append(value - before)
                 found.append(best)
                 values.append(value)
-        v = torch.cat(values)
+        v, gain = torch.cat(values), torch.cat(gains)
         self.leave_out(v)
+        self.gained = self.fill.alive & (gain > FLAT * (v.abs() + v[self.fill.alive].abs().mean()))
         return self.fill.nearest(torch.cat(found)), self.value.filled(v, self.fill)
 
     def undefined(self, rows: Tensor) -> Tensor:
@@ -279,30 +295,32 @@ class GridIteration:
 
 def staying(mdp: MDP, size: float, s: Tensor, u: Tensor) -> Tensor:
     """The reward, in units of its usual `size`, less what moving costs: the squared distance, in widths of the domain, a
-    hundredth of a width being worth a tenth of the unit."""
+    thousandth of a width being worth one."""
     a = mdp.act(s, u)
     moved = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes) - s.unsqueeze(-2)
     moved = (moved / (mdp.high - mdp.low).clamp(min=1e-300))[..., mdp.continuous]
     distance = (mdp.weights(s) * moved.square().sum(dim=-1)).sum(dim=-1)
     reward = mdp.reward(s, a)
-    return torch.where(reward.isfinite(), reward / size - 1000 * distance, -torch.inf)
+    return torch.where(reward.isfinite(), reward / size - STAY * distance, -torch.inf)
 
 
-def sketched(
-    method: Iterated, mdp: MDP, look_at_the_clock: Callable[[], None]
-) -> tuple[dict[str, Any], GridIteration]:
+def sketched(method: Iterated, mdp: MDP, look_at_the_clock: Callable[[], None]) -> tuple[dict[str, Any], GridIteration]:
     """The grid, fitted to where a rough policy on a coarse one goes, and that."""
     description = method.coarse_grid(mdp)
     if "points" in description:
         description = {**description, "points": [min(n, SKETCH_POINTS) for n in description["points"]]}
+    rough: GridIteration | None = None
     for _ in range(SKETCHES):
-        coarse = GridIteration(method, mdp, description, look_at_the_clock)
-        values = coarse.sketch()
+        unit = None if rough is None else rough.value.unit
+        coarse = GridIteration(method, mdp, description, look_at_the_clock, unit)
+        values = coarse.sketch(rough)
+        rough = coarse
         grid = method.grid(mdp, coarse.policy)
         spacing = coarse.best_spacing(values, grid) if getattr(method, "spacing", 0.0) is None else []
         if not spacing or max(abs(k - old) for k, old in zip(spacing, description["spacing"], strict=True)) < 1:
             break
         description = {**description, "spacing": spacing}
+    coarse.reconsider_unit(values)
     return {**grid, "spacing": spacing} if spacing else grid, coarse
 
 
@@ -355,7 +373,13 @@ class ValueIteration(Iteration):
             raise SolveError(f"{type(self.mdp.model).__name__} has no finite value: what lies ahead is not discounted")
 
     def state(self) -> dict[str, Any]:
-        grid = {"grid": self.description, "unit": self.it.value.unit.describe(), "u": self.it.u, "v": self.it.v, "alive": self.it.fill.alive}
+        grid = {
+            "grid": self.description,
+            "unit": self.it.value.unit.describe(),
+            "u": self.it.u,
+            "v": self.it.v,
+            "alive": self.it.fill.alive,
+        }
         return {**super().state(), **grid, "first": self.first}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -396,7 +420,13 @@ class BackwardInduction(LifeCycleRun):
 
     def state(self) -> dict[str, Any]:
         functions = [function.coefficients for function in (self.it.policy, self.it.value)]
-        return {"grid": self.description, "unit": self.it.value.unit.describe(), "done": self.done, "u": self.it.u, "functions": functions}
+        return {
+            "grid": self.description,
+            "unit": self.it.value.unit.describe(),
+            "done": self.done,
+            "u": self.it.u,
+            "functions": functions,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.begin_on(state["grid"], ValueUnit(**(state["unit"] or {})))
