@@ -31,6 +31,7 @@ CHORD = 0.3  # an old Jacobian that leaves more of a residual is renewed
 TRUSTED = 1e-2  # residuals below which one step with the old Jacobian is enough
 SMALL = 1e-5  # a residual at which an equation is solved
 ROUNDING = 1e-13  # a residual at which nothing is left to solve
+SEARCHES, STILL = 20, 1e-7  # along all lines, at most, and the largest change of a share at which they end
 LENGTHS = (1.0, 0.5, 0.125, 1 / 64)  # of a Newton step, tried in turn: the last is near a step along the residual
 LONGEST = 2.0  # of a Newton step in z
 MEMORY = 20  # former iterates that the next one is extrapolated from: more are nearly dependent
@@ -155,23 +156,25 @@ class Equations:
         return solved
 
     def search_wide(self, s: Tensor, z: Tensor, later: Function, J: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, A) where Newton's method found none: uphill from where it ended, or else from the middle, and Newton's
-        method again from there; and whether each is solved (B,)."""
+        """z (B, A) where Newton's method found none, and whether each is solved (B,): uphill from where it ended, or
+        else from the middle, with Newton's method again after each search along all lines."""
         z, solved = z.clone(), torch.zeros_like(z[:, 0], dtype=torch.bool)
-        middle = self.mdp.squash(torch.zeros_like(z))
-        for y in (self.forms.shares(z), middle):
+        for start in (z, None):
+            y = self.mdp.squash(torch.zeros_like(z)) if start is None else self.forms.shares(start)
             rows = (~solved).nonzero().flatten()
-            if len(rows) == 0:
-                break
-            s_ = s[rows]
-            found = climb(self.mdp, self.slope(s_, later), y[rows])
-            found = self.forms.outputs_for(s_, self.mdp.from_shares(s_, found))
-            for trial in (self.solve(s_, found, later, torch.zeros_like(J[rows]))[0], found):
-                solved_ = self.is_solved(s_, trial, later)
-                take = solved_ & ~solved[rows]
-                z[rows[take]], solved[rows[take]] = trial[take], True
-            if y is not middle:
-                z[rows[~solved[rows]]] = found[~solved[rows]]  # uphill, at least
+            for _ in range(SEARCHES):
+                if len(rows) == 0:
+                    break
+                s_, before = s[rows], y[rows]
+                y[rows] = climb(self.mdp, self.slope(s_, later), before)
+                found = self.forms.outputs_for(s_, self.mdp.from_shares(s_, y[rows]))
+                for trial in (self.solve(s_, found, later, torch.zeros_like(J[rows]))[0], found):
+                    new = self.is_solved(s_, trial, later) & ~solved[rows]
+                    z[rows[new]], solved[rows[new]] = trial[new], True
+                left = ~solved[rows]
+                if start is not None:
+                    z[rows[left]] = found[left]  # uphill, at least
+                rows = rows[left & ((y[rows] - before).abs().amax(dim=-1) > STILL)]
         return z, solved
 
 
