@@ -26,7 +26,6 @@ from econrl.optimality.structure import Structure
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
-
 NO_ANSWER = 1e6  # a share that would have to move so much for a gain of one does not answer it
 
 

@@ -26,6 +26,7 @@ from econrl.solvers.grid.policy_evaluation import explain
 
 NUMBERS = {"cpu": 2_000_000, "cuda": 50_000_000}  # held at once in a batch: states x nodes x coefficients a query
 NEWTON_STEPS = 12  # at most, at a point
+LOOKS = tuple(8 * 4**i for i in range(8))  # iterations at which it is seen where Newton's method fails: it takes time
 ENOUGH = 0.03  # of a residual may be left by an iteration, since the policy of tomorrow is not the last
 CHORD = 0.3  # an old Jacobian that leaves more of a residual is renewed
 TRUSTED = 1e-2  # residuals below which one step with the old Jacobian is enough
@@ -34,6 +35,7 @@ ROUNDING = 1e-13  # a residual at which nothing is left to solve
 SEARCHES, STILL = 20, 1e-7  # along all lines, at most, and the largest change of a share at which they end
 LENGTHS = (1.0, 0.5, 0.125, 1 / 64)  # of a Newton step, tried in turn: the last is near a step along the residual
 LONGEST = 2.0  # of a Newton step in z
+BESIDE = 0.01  # how far from the grid, in widths of it, is outside
 MEMORY = 20  # former iterates that the next one is extrapolated from: more are nearly dependent
 
 
@@ -145,14 +147,14 @@ class Equations:
         z[rows] = z_ + outward[rows] * step / (1 + step)
         return z
 
-
     def is_solved(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """Whether each z (B, A) is where today's action is best, (B,): the residual is small, or the slope changes its
         sign there, as at a kink."""
         solved = length(self.residual(s, z, later)) < SMALL
         rows = (~solved).nonzero().flatten()
         if len(rows) > 0:
-            solved[rows] = is_peak(self.mdp, self.slope(s[rows], later), self.forms.shares(z[rows]))
+            peaks = is_peak(self.mdp, self.slope(s[rows], later), self.forms.shares(z[rows]))
+            solved.index_put_((rows,), peaks)
         return solved
 
     def search_wide(self, s: Tensor, z: Tensor, later: Function, J: Tensor) -> tuple[Tensor, Tensor]:
@@ -285,8 +287,8 @@ class Collocation:
         """One iteration; the largest change of a share that it asks for."""
         # Where multipliers matter, what is left of a residual next to a kink would lead the extrapolation astray.
         self.iterations += 1
-        look = self.iterations & (self.iterations - 1) == 0  # more and more seldom
-        z = self.improve(0.0 if self.policy.knows_multipliers else ENOUGH, look)
+        look = self.iterations in LOOKS
+        z = self.improve(0.0 if look or self.policy.knows_multipliers else ENOUGH, look)
         if not z.isfinite().all():
             at = (~z.isfinite()).any(dim=-1).nonzero()[0]
             raise SolveError(explain(self.name, self.mdp, self.s[at], self.equations.actions(self.s[at], self.z[at])))
@@ -318,6 +320,16 @@ class Collocation:
         worst = describe(self.mdp, s[size.argmax()])
         share = len(at) / int(inside.sum())
         return f"the Euler equation does not hold at {share:.1%} of the grid's points, the worst of them {worst}"
+
+    @torch.no_grad()
+    def leaving(self) -> str:
+        """At which share of the points in the domain the policy leads out of the grid; nothing if there are none."""
+        s = self.s[self.mdp.inside(self.s)]
+        reached = self.mdp.transition(s.unsqueeze(-2), self.policy(s).unsqueeze(-2), self.mdp.nodes)
+        low, high = (self.mdp.tensor(edge) for edge in (self.policy.grid.low, self.policy.grid.high))
+        x, room = reached[..., self.mdp.continuous], BESIDE * (high - low)
+        out = ((x < low - room) | (x > high + room)).any(dim=-1).any(dim=-1).double().mean()
+        return f"the policy leads out of the grid at {float(out):.1%} of its points" if out > 0 else ""
 
     def step_back(self, t: int) -> None:
         """Solve period t of a life cycle, given the policy and the value of t + 1."""
