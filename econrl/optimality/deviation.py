@@ -9,6 +9,8 @@ from econrl.optimality.structure import Structure
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
+STUCK = 1e-6  # the weight of an action's own condition where its bound's multiplier is not known
+
 
 def action_jacobian(f: Function, a: Tensor) -> Tensor:
     """df/da (..., n, A) of f: a (..., A) -> (..., n), one forward-mode product an action."""
@@ -19,9 +21,17 @@ def action_jacobian(f: Function, a: Tensor) -> Tensor:
 
 
 def undoing(
-    mdp: MDP, structure: Structure, s: Tensor, a: Tensor, g: Tensor, multiplier: Tensor, shares: Tensor
+    mdp: MDP,
+    structure: Structure,
+    s: Tensor,
+    a: Tensor,
+    g: Tensor,
+    multiplier: Tensor,
+    shares: Tensor,
+    stuck: Tensor | None = None,
 ) -> Function:
-    """The function of s whose derivative in x is g X + multiplier a_x, summed over the batch; g, multiplier (B, A)."""
+    """The function of s whose derivative in x is g X + multiplier a_x, summed over the batch; g, multiplier (B, A).
+    Actions that are `stuck` (B, A) are left where they are, if the others can undo a deviation without them."""
     g = g - linked(mdp, s, multiplier, shares)
     nodes = mdp.nodes if structure.joint else mdp.nodes[:1]
     f = lambda a: mdp.transition(s.unsqueeze(-2), a, nodes)[..., structure.endogenous]  # noqa: E731
@@ -31,6 +41,10 @@ def undoing(
         weights = g[..., None, list(structure.own)] / slopes
     else:
         F = action_jacobian(f, a_).flatten(-3, -2).mT  # f_a', stacked over nodes: (B, A, J x)
+        if stuck is not None and F.shape[-2] > F.shape[-1]:
+            enough = (~stuck).sum(dim=-1, keepdim=True) >= F.shape[-1]
+            trusted = torch.where(stuck & enough, STUCK, 1.0)
+            F, g = F * trusted.unsqueeze(-1), g * trusted
         if F.shape[-1] == F.shape[-2]:
             weights = torch.linalg.solve_ex(F, g.unsqueeze(-1)).result
         else:

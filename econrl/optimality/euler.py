@@ -89,8 +89,9 @@ def costate(
     a = policy(s)
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
     known = None if multipliers is None else one_unit(mdp, r_a.abs()) * multipliers(s)
-    multiplier = binding_multiplier(mdp, structure, policy, s, a, depth) if known is None else known
-    undone = undoing(mdp, structure, s, a, multiplier - r_a, multiplier, at_bounds(mdp, s, a))
+    stuck = None if known is not None else on_fixed_bounds(mdp, structure, s, a)
+    multiplier = known if known is not None else binding_multiplier(mdp, structure, policy, s, a, depth, stuck)
+    undone = undoing(mdp, structure, s, a, multiplier - r_a, multiplier, at_bounds(mdp, s, a), stuck)
     lam = torch.func.grad(lambda s: mdp.reward(s, a).sum() + undone(s))(s)
     if mdp.horizon is not None:
         lam = torch.where(over.unsqueeze(-1), final, lam)
@@ -99,14 +100,32 @@ def costate(
     return lam * kept
 
 
-def binding_multiplier(mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int) -> Tensor:
-    """G (B, A) where an action is next to one of its bounds and the bound's multiplier matters, zero elsewhere."""
+def on_fixed_bounds(mdp: MDP, structure: Structure, s: Tensor, a: Tensor) -> Tensor | None:
+    """Which actions (B, A) are next to a bound that moves with nothing, where there are more actions than a deviation
+    needs: the others undo it, and its multiplier, which may depend on those of all later periods, is not needed."""
+    if structure.joint or len(structure.endogenous) >= mdp.A or not structure.fixed_at_low:
+        return None
+    at_low, at_high = near_bounds(mdp, mdp.shares(s, a))
+    fixed_at_low, fixed_at_high = (
+        torch.tensor(fixed, device=a.device) for fixed in (structure.fixed_at_low, structure.fixed_at_high)
+    )
+    stuck = (at_low & fixed_at_low) | (at_high & fixed_at_high)
+    return stuck & ((~stuck).sum(dim=-1, keepdim=True) >= len(structure.endogenous))
+
+
+def binding_multiplier(
+    mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int, stuck: Tensor | None = None
+) -> Tensor:
+    """G (B, A) where an action is next to one of its bounds and the bound's multiplier matters, zero elsewhere and for
+    actions that are `stuck` (B, A)."""
     G = torch.zeros_like(a)
     if depth == 0 or not any(structure.matters_at_low + structure.matters_at_high):
         return G
     at_low, at_high = near_bounds(mdp, mdp.shares(s, a))
     at_low &= torch.tensor(structure.matters_at_low, device=a.device)
     at_high &= torch.tensor(structure.matters_at_high, device=a.device)
+    if stuck is not None:
+        at_low, at_high = at_low & ~stuck, at_high & ~stuck
     rows = (at_low | at_high).any(dim=-1)
     if not rows.any():
         return G

@@ -81,10 +81,19 @@ def with_multipliers(mdp: MDP, structure: Structure, s: Tensor, shares: Tensor) 
         term = torch.func.grad(undoing(mdp, structure, s, mdp.from_shares(s, y), unit, unit, y))(s)
         return bool((term[:, structure.endogenous].nan_to_num().abs() > 1e-8).any())
 
+    def fixed(i: int, share: float) -> bool:
+        y = shares.clone()
+        y[:, i] = share
+        by_s, by_y = torch.func.grad(lambda s, y: mdp.from_shares(s, y)[:, i].sum(), argnums=(0, 1))(s, y)
+        by_y[:, i] = 0.0
+        return not (by_s[:, structure.endogenous].any() or by_y.any())
+
     below, above = bounded(mdp)
     return replace(
         structure,
         matters_at_low=tuple(below[i] and matters(i, 0.0) for i in range(mdp.A)),
+        fixed_at_low=tuple(below[i] and fixed(i, 0.0) for i in range(mdp.A)),
+        fixed_at_high=tuple(above[i] and fixed(i, 1.0 if below[i] else 0.0) for i in range(mdp.A)),
         matters_at_high=tuple(above[i] and matters(i, 1.0 if below[i] else 0.0) for i in range(mdp.A)),
     )
 

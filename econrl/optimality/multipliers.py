@@ -26,6 +26,8 @@ from econrl.optimality.structure import Structure
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
+NO_ANSWER = 1e6  # a share that would have to move so much for a gain of one does not answer it
+
 
 def without_multipliers(structure: Structure, forms: Sequence[str], mdp: MDP) -> Structure:
     """Bounds that never bind have no multipliers."""
@@ -77,8 +79,10 @@ def steepness(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> li
     def gain(y: Tensor) -> Tensor:
         return marginal_gain(mdp, price, s, mdp.from_shares(s, y))
 
-    answers = torch.linalg.inv_ex(action_jacobian(gain, y)).inverse.diagonal(dim1=-2, dim2=-1)
-    return (1 / answers.abs().nanmedian(dim=0).values).tolist()
+    answers = torch.linalg.inv_ex(action_jacobian(gain, y)).inverse.diagonal(dim1=-2, dim2=-1).abs()
+    # In a last period that leaves nothing behind the gain is |r_a| itself whatever the share: it says nothing.
+    answers = torch.where(answers < NO_ANSWER, answers, torch.nan)
+    return (1 / answers.nanmedian(dim=0).values).tolist()
 
 
 def marginal_gain(mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor) -> Tensor:

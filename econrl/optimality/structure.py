@@ -19,5 +19,8 @@ class Structure:
     matters_at_low: tuple[bool, ...] = ()
     matters_at_high: tuple[bool, ...] = ()
     """For each action whether tomorrow's condition G' matters where tomorrow it is on that bound."""
+    fixed_at_low: tuple[bool, ...] = ()
+    fixed_at_high: tuple[bool, ...] = ()
+    """For each action whether that bound of it reads neither an endogenous state nor another action."""
     own: tuple[int, ...] = ()
     """Where each action moves one endogenous state and no other action does: for each of these its action."""

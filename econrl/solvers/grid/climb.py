@@ -16,38 +16,39 @@ from econrl.problem.mdp import MDP
 
 Slope = Callable[[Tensor], Tensor]
 """dQ/dy (B, n, A) at shares y (B, n, A) of B states."""
-SCAN, BISECTIONS = 32, 36  # points on a line, and steps from two of them to the peak between
-SWEEPS, STILL = 20, 1e-8  # through all lines, at most; the largest change of a share at which they end
+SCAN, BISECTIONS = 32, 24  # points on a line, and steps from two of them to the peak between
 CLOSE, LEAST = 3e-4, 1e-3  # a peak so close, in shares of the share or of this, counts as found
 OFF = 1e-9  # a share this close to its bound is on it
 
 
-def lines(mdp: MDP, y: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The lines along which shares y (B, A) are moved, each action's, and each pair's of a budget: a direction (A,),
-    and how far back and how far on (B,) it can be gone."""
+Room = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""How far back and how far on (B,) shares y (B, A) can be moved along a line."""
+
+
+def lines(mdp: MDP) -> Iterator[tuple[Tensor, Room]]:
+    """The lines along which shares are moved, each action's, and each pair's of a budget: a direction (A,), and the
+    room."""
+    unit = torch.eye(mdp.A, dtype=mdp.dtype, device=mdp.device)
     for v, slot in mdp.continuous_actions:
-        part, shares = y[:, slot.start : slot.stop], v.shares
-        n = part.shape[-1]
-        for i in range(n):
-            d = torch.zeros_like(y[0])
-            d[slot.start + i] = 1.0
-            own, one = part[:, i], torch.ones_like(part[:, i])
+        shares = v.shares
+        for i in slot.indices:
             if shares.shared:
-                yield d, own, 1 - part.sum(dim=-1)
-                for j in range(i + 1, n):
-                    pair = d.clone()
-                    pair[slot.start + j] = -1.0
-                    yield pair, own, part[:, j]
+                yield unit[i], lambda y, i=i, slot=slot: (y[:, i], 1 - y[:, slot.start : slot.stop].sum(dim=-1))
+                for j in range(i + 1, slot.stop):
+                    yield unit[i] - unit[j], lambda y, i=i, j=j: (y[:, i], y[:, j])
             elif shares.below and shares.above:
-                yield d, own, 1 - own
+                yield unit[i], lambda y, i=i: (y[:, i], 1 - y[:, i])
+            elif shares.below or shares.above:
+                yield unit[i], lambda y, i=i: (y[:, i], y[:, i].clamp(min=1.0))
             else:
-                yield d, own if shares.below or shares.above else one, own.abs().clamp(min=1.0)
+                yield unit[i], lambda y, i=i: (y[:, i].abs().clamp(min=1.0),) * 2
 
 
 def is_peak(mdp: MDP, slope: Slope, y: Tensor) -> Tensor:
     """Whether Q falls on either side of y (B, A) along every line, or there is no room, (B,)."""
     found = torch.ones_like(y[:, 0], dtype=torch.bool)
-    for d, back, on in lines(mdp, y):
+    for d, room in lines(mdp):
+        back, on = room(y)
         size = CLOSE * (y * d.abs()).sum(dim=-1).abs().clamp(min=LEAST)
         t = torch.stack([-torch.minimum(size, back), torch.minimum(size, on)], dim=-1)
         g = (slope(y.unsqueeze(1) + t.unsqueeze(-1) * d) * d).sum(dim=-1)
@@ -56,18 +57,14 @@ def is_peak(mdp: MDP, slope: Slope, y: Tensor) -> Tensor:
 
 
 def climb(mdp: MDP, slope: Slope, y: Tensor) -> Tensor:
-    """y (B, A) at the highest peak along one line after another, until they stand still."""
-    for _ in range(SWEEPS):
-        before, count = y, 0
-        for d, back, on in lines(mdp, y):
-            start, count = y, count + 1
+    """y (B, A) after one search along each line, at the highest peak of each."""
+    for d, room in lines(mdp):
+        back, on = room(y)
 
-            def along(t: Tensor, start: Tensor = start, d: Tensor = d) -> Tensor:
-                return (slope(start.unsqueeze(1) + t.unsqueeze(-1) * d) * d).sum(dim=-1)
+        def along(t: Tensor, start: Tensor = y, d: Tensor = d) -> Tensor:
+            return (slope(start.unsqueeze(1) + t.unsqueeze(-1) * d) * d).sum(dim=-1)
 
-            y = y + highest(along, -back, on).unsqueeze(-1) * d
-        if count == 1 or (y - before).abs().max() < STILL:
-            break
+        y = y + highest(along, -back, on).unsqueeze(-1) * d
     return y
 
 

@@ -26,13 +26,16 @@ from econrl.solvers.grid.policy_evaluation import explain
 
 NUMBERS = {"cpu": 2_000_000, "cuda": 50_000_000}  # held at once in a batch: states x nodes x coefficients a query
 NEWTON_STEPS = 12  # at most, at a point
+LOOKS = tuple(8 * 4**i for i in range(8))  # iterations at which it is seen where Newton's method fails: it takes time
 ENOUGH = 0.03  # of a residual may be left by an iteration, since the policy of tomorrow is not the last
 CHORD = 0.3  # an old Jacobian that leaves more of a residual is renewed
 TRUSTED = 1e-2  # residuals below which one step with the old Jacobian is enough
 SMALL = 1e-5  # a residual at which an equation is solved
 ROUNDING = 1e-13  # a residual at which nothing is left to solve
+SEARCHES, STILL = 20, 1e-7  # along all lines, at most, and the largest change of a share at which they end
 LENGTHS = (1.0, 0.5, 0.125, 1 / 64)  # of a Newton step, tried in turn: the last is near a step along the residual
 LONGEST = 2.0  # of a Newton step in z
+BESIDE = 0.01  # how far from the grid, in widths of it, is outside
 MEMORY = 20  # former iterates that the next one is extrapolated from: more are nearly dependent
 
 
@@ -144,34 +147,36 @@ class Equations:
         z[rows] = z_ + outward[rows] * step / (1 + step)
         return z
 
-
     def is_solved(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """Whether each z (B, A) is where today's action is best, (B,): the residual is small, or the slope changes its
         sign there, as at a kink."""
         solved = length(self.residual(s, z, later)) < SMALL
         rows = (~solved).nonzero().flatten()
         if len(rows) > 0:
-            solved[rows] = is_peak(self.mdp, self.slope(s[rows], later), self.forms.shares(z[rows]))
+            peaks = is_peak(self.mdp, self.slope(s[rows], later), self.forms.shares(z[rows]))
+            solved.index_put_((rows,), peaks)
         return solved
 
     def search_wide(self, s: Tensor, z: Tensor, later: Function, J: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, A) where Newton's method found none: uphill from where it ended, or else from the middle, and Newton's
-        method again from there; and whether each is solved (B,)."""
+        """z (B, A) where Newton's method found none, and whether each is solved (B,): uphill from where it ended, or
+        else from the middle, with Newton's method again after each search along all lines."""
         z, solved = z.clone(), torch.zeros_like(z[:, 0], dtype=torch.bool)
-        middle = self.mdp.squash(torch.zeros_like(z))
-        for y in (self.forms.shares(z), middle):
+        for start in (z, None):
+            y = self.mdp.squash(torch.zeros_like(z)) if start is None else self.forms.shares(start)
             rows = (~solved).nonzero().flatten()
-            if len(rows) == 0:
-                break
-            s_ = s[rows]
-            found = climb(self.mdp, self.slope(s_, later), y[rows])
-            found = self.forms.outputs_for(s_, self.mdp.from_shares(s_, found))
-            for trial in (self.solve(s_, found, later, torch.zeros_like(J[rows]))[0], found):
-                solved_ = self.is_solved(s_, trial, later)
-                take = solved_ & ~solved[rows]
-                z[rows[take]], solved[rows[take]] = trial[take], True
-            if y is not middle:
-                z[rows[~solved[rows]]] = found[~solved[rows]]  # uphill, at least
+            for _ in range(SEARCHES):
+                if len(rows) == 0:
+                    break
+                s_, before = s[rows], y[rows]
+                y[rows] = climb(self.mdp, self.slope(s_, later), before)
+                found = self.forms.outputs_for(s_, self.mdp.from_shares(s_, y[rows]))
+                for trial in (self.solve(s_, found, later, torch.zeros_like(J[rows]))[0], found):
+                    new = self.is_solved(s_, trial, later) & ~solved[rows]
+                    z[rows[new]], solved[rows[new]] = trial[new], True
+                left = ~solved[rows]
+                if start is not None:
+                    z[rows[left]] = found[left]  # uphill, at least
+                rows = rows[left & ((y[rows] - before).abs().amax(dim=-1) > STILL)]
         return z, solved
 
 
@@ -282,8 +287,8 @@ class Collocation:
         """One iteration; the largest change of a share that it asks for."""
         # Where multipliers matter, what is left of a residual next to a kink would lead the extrapolation astray.
         self.iterations += 1
-        look = self.iterations & (self.iterations - 1) == 0  # more and more seldom
-        z = self.improve(0.0 if self.policy.knows_multipliers else ENOUGH, look)
+        look = self.iterations in LOOKS
+        z = self.improve(0.0 if look or self.policy.knows_multipliers else ENOUGH, look)
         if not z.isfinite().all():
             at = (~z.isfinite()).any(dim=-1).nonzero()[0]
             raise SolveError(explain(self.name, self.mdp, self.s[at], self.equations.actions(self.s[at], self.z[at])))
@@ -315,6 +320,16 @@ class Collocation:
         worst = describe(self.mdp, s[size.argmax()])
         share = len(at) / int(inside.sum())
         return f"the Euler equation does not hold at {share:.1%} of the grid's points, the worst of them {worst}"
+
+    @torch.no_grad()
+    def leaving(self) -> str:
+        """At which share of the points in the domain the policy leads out of the grid; nothing if there are none."""
+        s = self.s[self.mdp.inside(self.s)]
+        reached = self.mdp.transition(s.unsqueeze(-2), self.policy(s).unsqueeze(-2), self.mdp.nodes)
+        low, high = (self.mdp.tensor(edge) for edge in (self.policy.grid.low, self.policy.grid.high))
+        x, room = reached[..., self.mdp.continuous], BESIDE * (high - low)
+        out = ((x < low - room) | (x > high + room)).any(dim=-1).any(dim=-1).double().mean()
+        return f"the policy leads out of the grid at {float(out):.1%} of its points" if out > 0 else ""
 
     def step_back(self, t: int) -> None:
         """Solve period t of a life cycle, given the policy and the value of t + 1."""

@@ -91,8 +91,10 @@ class TimeIterationRun(OnGrid, Iteration):
         self.settlings += 1
         if self.it.settle() and self.settlings <= SETTLINGS:
             self.converged, self.message, self.smallest, self.since = False, "", math.inf, 0
-        elif left := self.it.shortfall():
-            self.converged, self.message = False, "; ".join(part for part in (self.message, left) if part)
+            return
+        reasons = [self.message, self.it.shortfall(), self.it.leaving() if self.message else ""]
+        self.message = "; ".join(reason for reason in reasons if reason)
+        self.converged = not self.message
 
     def answer(self) -> Answer:
         return self.it.policy, self.it.value

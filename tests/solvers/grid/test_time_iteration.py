@@ -1,12 +1,14 @@
 """Time iteration on dense grids: exact where the answer is known, and as vi elsewhere."""
 
 import copy
+import re
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 import econrl
-from econrl import MethodError, Smolyak, SolveError, TimeIteration
+from econrl import Action, Budget, MethodError, Model, Normal, Smolyak, SolveError, State, TimeIteration
 from econrl.models import IRBC, BrockMirman, BufferStock, Investment, LifeCycle, LinearQuadratic, Portfolio
 from econrl.optimality.bounded_forms import BOTH, FREE, HIGH, LOW, Forms
 from econrl.optimality.euler import costate, euler_residuals
@@ -15,9 +17,11 @@ from econrl.optimality.multipliers import forms_with_multipliers, marginal_gain
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.task import Task
-from econrl.solvers.grid import time_iteration_run
+from econrl.solvers.grid import collocation, time_iteration_run
+from econrl.solvers.grid.climb import climb, is_peak
 from econrl.solvers.grid.collocation import Anderson, Collocation, Equations
 from econrl.solvers.grid.sketch import first_policy
+from econrl.utility import crra
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +120,116 @@ def test_a_life_cycle_is_solved_in_one_pass():
     assert error(solution, "bellman") < -3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Savings(Model):
+    """beta R = 1, and no borrowing: c = min(m, (m + y sum_(i=1..n) R^-i) / sum_(i=0..n) R^-i), n periods left."""
+
+    horizon: int = 3
+    R: float = 1.05
+    y: float = 0.8
+
+    def states(self):
+        return State("m", low=0.1, high=8.0)
+
+    def actions(self):
+        return Action("c", low=0.0, high=lambda s: s.m)
+
+    def discount(self, s, a, e):
+        return 1 / self.R
+
+    def reward(self, s, a):
+        return crra(a.c, 3.0)
+
+    def transition(self, s, a, e):
+        return {"m": self.R * (s.m - a.c) + self.y}
+
+
+def test_a_last_period_that_leaves_nothing_tells_no_multipliers():
+    """There the gain of a larger share is the reward's own: a policy scaled by it came out as nothing at all."""
+    model = Savings()
+    solution = solve(model, TimeIteration(points=60))
+    assert solution.info["converged"]
+    m = torch.linspace(0.1, 8.0, 100, dtype=torch.float64)
+    for t in range(model.horizon):
+        worth = [model.R**-i for i in range(model.horizon - t)]
+        right = torch.minimum(m, (m + model.y * sum(worth[1:])) / sum(worth))
+        found = solution.policy({"m": m, "t": torch.full_like(m, t)})["c"]
+        assert ((found / right - 1).abs() < 0.005).all()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hiring(Model):
+    """Two inputs hired anew each period, which move no state: n = .4 y/.3 and k = .3 y/.2 of an output y."""
+
+    beta: float = 0.9
+
+    def states(self):
+        return State("z", low=-0.3, high=0.3)
+
+    def actions(self):
+        return Action("n", low=0.0, high=3.0), Action("k", low=0.0, high=3.0)
+
+    def shocks(self):
+        return Normal("e", std=0.05)
+
+    def reward(self, s, a):
+        return 0.5 * s.z.exp() * (a.n + 1e-12) ** 0.4 * (a.k + 1e-12) ** 0.3 - 0.3 * a.n - 0.2 * a.k
+
+    def transition(self, s, a, e):
+        return {"z": 0.8 * s.z + e.e}
+
+
+def test_actions_that_move_no_state():
+    solution = solve(Hiring(), TimeIteration(points=8))
+    assert solution.info["converged"]
+    z = torch.tensor([-0.25, 0.0, 0.25], dtype=torch.float64)
+    output = (0.5 * z.exp() * (0.4 / 0.3) ** 0.4 * (0.3 / 0.2) ** 0.3) ** (1 / 0.3)  # n = .4 y/.3, k = .3 y/.2
+    found = solution.policy({"z": z})
+    torch.testing.assert_close(found["n"], 0.4 / 0.3 * output, rtol=1e-3, atol=0)
+    torch.testing.assert_close(found["k"], 0.3 / 0.2 * output, rtol=1e-3, atol=0)
+
+
+def test_points_without_a_solution_are_told(monkeypatch):
+    monkeypatch.setattr(collocation, "NEWTON_STEPS", 1)
+    monkeypatch.setattr(collocation, "SEARCHES", 0)
+    solution = solve(Savings(), TimeIteration(points=20))
+    assert not solution.info["converged"]
+    assert re.search(r"does not hold at \d+\.\d% of the grid's points, the worst .* m = ", solution.info["message"])
+
+
+@pytest.mark.parametrize("jump", [0.0, 0.4])
+def test_the_highest_peak_is_found_and_kinks_too(jump):
+    """Q(x, y) with two peaks in x, the higher at .8 or, tilted, at .2; a kink at y = .3; in a budget of z."""
+    slopes = lambda x: -400 * (x - 0.2) * (x - 0.5) * (x - 0.8) + 3 * (0.5 - jump * 2)  # noqa: E731
+
+    def Q_slope(y):
+        kink = torch.where(y[..., 1] < 0.3, 1.0, -0.5)
+        return torch.stack([slopes(y[..., 0]), kink, 0.2 - y[..., 2], 0.3 - y[..., 3]], dim=-1)
+
+    mdp = MDP(Lines())
+    y = climb(mdp, Q_slope, torch.full((1, 4), 0.3, dtype=torch.float64))
+    for _ in range(10):
+        y = climb(mdp, Q_slope, y)
+    x = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    best = x[(slopes(x) * 1e-5).cumsum(0).argmax()]
+    assert float(y[0, 0]) == pytest.approx(float(best), abs=1e-3)
+    assert y[0, 1:].tolist() == pytest.approx([0.3, 0.2, 0.3], abs=1e-5)
+    assert is_peak(mdp, Q_slope, y).all()
+    assert not is_peak(mdp, Q_slope, y + 0.01).any()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines(Savings):
+    """Two actions and a budget."""
+
+    def actions(self):
+        return (
+            Action("x", low=0.0, high=1.0),
+            Action("y", low=0.0, high=1.0),
+            Budget("z", size=2, total=lambda s: 1 + 0 * s.m),
+        )
+
+
 def test_a_model_without_an_euler_equation_is_refused_with_methods_that_work():
     with pytest.raises(MethodError, match=r"no Euler equation .* Methods that can: .*\bvi\b"):
         solve(LinearQuadratic(n=3, m=1), TimeIteration())
@@ -157,11 +271,11 @@ def test_a_time_limit_ends_it_with_a_message_and_the_best_policy_so_far():
 def test_an_interrupt_returns_the_best_so_far(monkeypatch):
     plain, calls = Collocation.improve, []
 
-    def interrupt(self, enough):
+    def interrupt(self, *settings):
         calls.append(self)
         if len([c for c in calls if c is self]) == 3:
             raise KeyboardInterrupt
-        return plain(self, enough)
+        return plain(self, *settings)
 
     monkeypatch.setattr(Collocation, "improve", interrupt)
     solution = solve(BufferStock(), TimeIteration(points=20, sketch_steps=2))
