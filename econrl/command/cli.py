@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.console import Console
 
 import econrl
 from econrl.command import export as report
-from econrl.errors import EconrlError, MethodError, SolveError, SpecError
+from econrl.errors import EconrlError, MethodError, OutsideDomain, SolveError, SpecError
 from econrl.family.family import Family
 from econrl.solution import Solution
 from econrl.solve import method_of
@@ -331,7 +332,14 @@ def simulate(
     if parameters:
         one = type(solution.model.one if isinstance(solution.model, Family) else solution.model)
         solution = solution.at(**read_settings(one, one.__name__, parameters, SpecError))
-    table = solution.simulate(periods, paths, seed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", OutsideDomain)
+        table = solution.simulate(periods, paths, seed)
+    for found in caught:
+        if issubclass(found.category, OutsideDomain):
+            Console(stderr=True, markup=False, highlight=False).print(f"warning: {found.message}", soft_wrap=True)
+        else:
+            warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
     if out is None:
         say(report.moments_text(table))
     else:
