@@ -1,7 +1,7 @@
 """econrl: write a dynamic model once, solve it by actor-critic or on grids, and know how accurate the answer is."""
 
 from econrl.checks import check
-from econrl.errors import EconrlError, MethodError, SaveError, SolveError, SpecError
+from econrl.errors import EconrlError, MethodError, OutsideDomain, SaveError, SolveError, SpecError
 from econrl.solution import Solution, load
 from econrl.solve import compare, solve
 from econrl.solvers import METHODS, register
@@ -23,6 +23,7 @@ __all__ = [
     "MethodError",
     "Model",
     "Normal",
+    "OutsideDomain",
     "SaveError",
     "Solution",
     "SolveError",

@@ -17,6 +17,10 @@ class SolveError(EconrlError):
     """A solve that had to stop: NaN from the model, divergence, a grid that does not fit in memory."""
 
 
+class OutsideDomain(UserWarning):
+    """States outside the domain that a model was solved on, where the errors of an answer are not known."""
+
+
 class SaveError(EconrlError):
     """A folder that cannot be written, or read back as a solution of this model."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,24 @@ from torch import Tensor
 from econrl.accuracy.error_table import accuracy_table, samples
 from econrl.accuracy.verdict import Verdict, judge
 from econrl.adapters import normalised  # noqa: F401  (so that `load` knows its kind of policy)
-from econrl.errors import MethodError
+from econrl.approximation.continuation import actions_at, values_at
+from econrl.errors import MethodError, OutsideDomain
 from econrl.family.member import member_at
 from econrl.optimality.find_structure import find_structure
 from econrl.optimality.structure import Structure
 from econrl.problem import frames as tables
+from econrl.problem.domain import outside_text
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import FINER, Quadrature
+from econrl.problem.simulate import own_states
 from econrl.problem.simulate import paths as simulated_paths
-from econrl.problem.state_function import StateFunction
+from econrl.problem.state_function import Box, StateFunction
 from econrl.spec.model import Model
 from econrl.storage import saving
 from econrl.storage.files import new_folder
 from econrl.storage.model_lookup import zoo
+
+SIMULATED = 0.01  # share of a simulation outside the domain that calls for a warning
 
 
 class Solution:
@@ -107,16 +114,35 @@ class Solution:
         model, theta, fix = member_at(self.model, parameters)
         return Solution(model, fix(self._policy), fix(self._value), self.training, {**self.info, "at": theta})
 
+    @cached_property
+    def known(self) -> Box:
+        """Low and high (S,) of the domain and of what simulated paths visit around it, before they begin anew: where
+        policy and value were fitted. Beyond, they are continued (`continuation.py`)."""
+        generator = torch.Generator().manual_seed(0)
+        visited, _ = own_states(self.mdp, self._policy, 20_000, 200, 200, generator)
+        return visited.amin(dim=0).minimum(self.mdp.low), visited.amax(dim=0).maximum(self.mdp.high)
+
+    def _actions(self, s: Tensor) -> Tensor:
+        """Actions (..., A) at any states (..., S)."""
+        return self._policy(s) if self.mdp.inside(s).all() else actions_at(self._policy, self.known, s)
+
+    def _values(self, s: Tensor) -> Tensor:
+        """Values (...) at any states (..., S)."""
+        return self._value(s) if self.mdp.inside(s).all() else values_at(self._value, self.known, s)
+
     @torch.no_grad()
     def policy(self, points: tables.Points) -> Any:
         """Optimal actions at states given as a DataFrame, a dict of arrays, or a flat tensor (..., S); the same kind
-        comes back. Raises SpecError where a state is missing."""
-        return tables.write_actions(self.mdp, points, self._policy(tables.read_points(self.mdp, points)))
+        comes back. Warns of states outside the domain, where the policy is continued. Raises SpecError where a state is
+        missing."""
+        s = tables.read_points(self.mdp, points)
+        warn_outside(self.mdp, s, "points")
+        return tables.write_actions(self.mdp, points, self._actions(s))
 
     @torch.no_grad()
     def value(self, points: tables.Points) -> Any:
         """The policy's value at the given states: a tensor, or a Series for a DataFrame."""
-        return tables.write_value(points, self._value(tables.read_points(self.mdp, points)))
+        return tables.write_value(points, self._values(tables.read_points(self.mdp, points)))
 
     @torch.no_grad()
     def policy_table(self, points: tables.Points | None = None) -> pd.DataFrame:
@@ -124,20 +150,23 @@ class Solution:
         slices."""
         s = tables.default_points(self.mdp) if points is None else tables.read_points(self.mdp, points)
         s = s.reshape(-1, self.mdp.S)
-        table = tables.full_frame(self.mdp, s, self._policy(s))
-        return table.assign(value=self._value(s).numpy())
+        warn_outside(self.mdp, s, "points")
+        table = tables.full_frame(self.mdp, s, self._actions(s))
+        return table.assign(value=self._values(s).numpy())
 
     @torch.no_grad()
     def simulate(self, periods: int = 200, paths: int = 1000, seed: int = 0) -> pd.DataFrame:
         """A tidy table, a row for each path and period: states, actions, outcomes, reward, and whether the state lies
-        outside the domain that the model was solved on. A life cycle ends at its horizon."""
+        outside the domain that the model was solved on, of which more than one in a hundred calls for a warning. A life
+        cycle ends at its horizon."""
         if periods < 1 or paths < 1:
             raise MethodError(f"simulate needs at least one period and one path, got {periods} and {paths}")
         if self.mdp.horizon is not None:
             periods = min(periods, self.mdp.horizon)
         generator = torch.Generator().manual_seed(seed)
-        s, a = simulated_paths(self.mdp, self._policy, self.mdp.sample_initial(paths, generator), periods, generator)
+        s, a = simulated_paths(self.mdp, self._actions, self.mdp.sample_initial(paths, generator), periods, generator)
         s, a = s.transpose(0, 1).flatten(0, 1), a.transpose(0, 1).flatten(0, 1)
+        warn_outside(self.mdp, s, "simulated states", SIMULATED)
         at = pd.MultiIndex.from_product([range(paths), range(periods)], names=["path", "period"]).to_frame(index=False)
         table = pd.concat([at, tables.full_frame(self.mdp, s, a)], axis=1)
         return table.assign(outside=(~self.mdp.inside(s)).numpy())
@@ -169,6 +198,13 @@ class Solution:
         with new_folder(folder, overwrite) as fresh:
             saving.write(fresh, self.model, self._policy, self._value, self.training, self.info)
         return Path(folder)
+
+
+def warn_outside(mdp: MDP, s: Tensor, what: str, share: float = 0.0) -> None:
+    """Warn, at the line that called a method without gradients, where more than a share of states lie outside."""
+    text = outside_text(mdp, s.reshape(-1, mdp.S), what, share)
+    if text:
+        warnings.warn(text, OutsideDomain, stacklevel=4)
 
 
 def load(folder: str | Path, model: Model | type[Model] | None = None) -> Solution:

@@ -229,7 +229,7 @@ class Copies(Model):
         if each is None and self.solution is not None:
             mdp = self.reference.mdp
             flat = flatten(mdp.state_slots, vars(members)).to(mdp.low)
-            each = vars(mdp.actions(self.reference.policy(flat).to(getattr(members, self.kinds[0].name))))
+            each = vars(mdp.actions(self.reference.policy_function(flat).to(getattr(members, self.kinds[0].name))))
         return None if each is None else self.joined_actions(each)
 
     def exact_value(self, s: Any) -> Tensor | None:

@@ -24,7 +24,7 @@ from econrl.approximation.finite_mdp import TableFunction
 from econrl.approximation.networks import MLP, Features
 from econrl.approximation.units import Units
 from econrl.problem.mdp import MDP
-from econrl.problem.state_function import KINDS, StateFunction
+from econrl.problem.state_function import KINDS, Box, StateFunction
 
 LARGEST_MENU = 5000
 
@@ -105,6 +105,9 @@ class TableMenuValue(MenuValue):
     def describe(self) -> dict[str, Any]:
         return {"size": len(self.menu), **self.entries.describe()}
 
+    def reach(self, known: Box) -> Box:
+        return self.entries.reach(known)
+
     def Q(self, s: Tensor) -> Tensor:
         return self.entries.interpolate(s).movedim(0, -1)
 
@@ -125,6 +128,9 @@ class Greedy(StateFunction):
 
     def describe(self) -> dict[str, Any]:
         return {"kind": type(self.value).__name__, **self.value.describe()}
+
+    def reach(self, known: Box) -> Box:
+        return self.value.reach(known)
 
     def forward(self, s: Tensor) -> Tensor:
         return self.mdp.act(s, self.value.menu[self.value.Q(s).argmax(dim=-1)])

@@ -24,7 +24,7 @@ from econrl.approximation.tensor_grid import TensorGrid
 from econrl.errors import SolveError
 from econrl.problem.diagnose import describe, first_fault
 from econrl.problem.mdp import MDP
-from econrl.problem.state_function import StateFunction
+from econrl.problem.state_function import Box, StateFunction
 
 CHUNK = 400_000  # numbers held at once while the table is built: states times actions times nodes times columns
 SAME = 1e-9  # widths of the grid
@@ -163,6 +163,14 @@ class TableFunction(StateFunction):
 
     def describe(self) -> dict[str, Any]:
         return dict(self.description)
+
+    def reach(self, known: Box) -> Box:
+        """No farther than its grid."""
+        low, high = (end.clone() for end in super().reach(known))
+        columns = self.mdp.continuous
+        low[columns] = low[columns].maximum(self.mdp.tensor(self.grid.low))
+        high[columns] = high[columns].minimum(self.mdp.tensor(self.grid.high))
+        return low, high
 
     def interpolate(self, s: Tensor) -> Tensor:
         """Values (outputs, ...) at states s (..., S)."""

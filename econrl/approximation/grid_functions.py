@@ -22,7 +22,7 @@ from econrl.approximation.tensor_grid import TensorGrid
 from econrl.approximation.value_unit import ValueUnit
 from econrl.optimality.bounded_forms import Forms
 from econrl.problem.mdp import MDP
-from econrl.problem.state_function import StateFunction
+from econrl.problem.state_function import Box, StateFunction
 
 REACH = 0.25  # how far beyond the grid shares are extrapolated, in widths of it
 
@@ -82,6 +82,14 @@ class GridFunction(StateFunction):
 
     def describe(self) -> dict[str, Any]:
         return dict(self.description)
+
+    def reach(self, known: Box) -> Box:
+        """No farther than its grid."""
+        low, high = (end.clone() for end in super().reach(known))
+        columns = self.mdp.continuous
+        low[columns] = low[columns].maximum(self.mdp.tensor(self.grid.low))
+        high[columns] = high[columns].minimum(self.mdp.tensor(self.grid.high))
+        return low, high
 
     def states(self, period: int = 0) -> Tensor:
         """The grid's states (N, S) in one period; chains move slowest. The layers of each option have the same."""

@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with 130 where it was interrupted and had nothing to keep."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
             warnings.showwarning = in_one_line
             app(arguments)
     except EconrlError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from econrl.errors import OutsideDomain
 from econrl.solution import Solution
 from econrl.storage import saving
 from econrl.storage.files import new_folder
@@ -25,9 +27,12 @@ def export(
     `accuracy` is what `solution.accuracy()` gave, to save its time. All of the folder appears at once, or nothing.
     Raises SaveError where the folder exists, unless `overwrite`, and where it cannot be written.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutsideDomain)  # which the accuracy table says
+        simulation = solution.simulate(paths=EXPORTED_PATHS)
     tables = {
         "policy.csv": solution.policy_table(),
-        "simulation.csv": solution.simulate(paths=EXPORTED_PATHS),
+        "simulation.csv": simulation,
         "accuracy.csv": solution.accuracy() if accuracy is None else accuracy,
     }
     with new_folder(folder, overwrite) as fresh:

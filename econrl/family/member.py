@@ -11,7 +11,7 @@ from torch import Tensor
 from econrl.errors import SpecError
 from econrl.family.family import Family, is_real
 from econrl.problem.mdp import MDP
-from econrl.problem.state_function import KINDS, StateFunction
+from econrl.problem.state_function import KINDS, Box, StateFunction
 from econrl.spec.model import Model
 
 
@@ -36,6 +36,11 @@ class AtParameters(StateFunction):
         """(s, theta), with the period of a life cycle last."""
         last = self.mdp.S - (self.mdp.horizon is not None)
         return torch.cat([s[..., :last], self.theta.expand(*s.shape[:-1], -1), s[..., last:]], dim=-1)
+
+    def reach(self, known: Box) -> Box:
+        own = [column for column in range(self.function.mdp.S) if column not in self.function.mdp.parameters]
+        low, high = self.function.reach((self.joined(known[0]), self.joined(known[1])))
+        return low[own], high[own]
 
     def forward(self, s: Tensor) -> Tensor:
         return self.function(self.joined(s))

@@ -22,7 +22,7 @@ from econrl.approximation.smolyak_grid import SmolyakGrid
 from econrl.family.family import Family
 from econrl.problem.frames import middle
 from econrl.problem.mdp import MDP
-from econrl.problem.state_function import KINDS, StateFunction
+from econrl.problem.state_function import KINDS, Box, StateFunction
 from econrl.problem.steady_state import known_steady_state
 
 FOR_ACTION, FOR_SIZE = 1, 2  # levels of the Smolyak grids of theta
@@ -149,6 +149,9 @@ class ValueInUnits(StateFunction):
 
     def describe(self) -> dict[str, Any]:
         return self.description
+
+    def reach(self, known: Box) -> Box:
+        return self.function.reach(known)
 
     def forward(self, s: Tensor) -> Tensor:
         mdp = self.mdp

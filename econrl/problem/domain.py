@@ -115,6 +115,30 @@ def spread(mdp: MDP, policy: Function, s: Tensor) -> Tensor:
     return total.diagonal().clamp(min=0).sqrt()
 
 
+def outside_text(mdp: MDP, s: Tensor, what: str, share: float = 0.0) -> str:
+    """What to say of states s (N, S) of which more than a share lie outside the domain; nothing of others."""
+    outside = ~mdp.inside(s)
+    if len(s) == 0 or outside.double().mean() <= share:
+        return ""
+    sides, wider = [], []
+    for slot in mdp.state_slots:
+        columns = [c for c in slot.indices if c in mdp.continuous]
+        x, low, high = s[:, columns], mdp.low[columns], mdp.high[columns]
+        if (x < low).any():
+            sides.append(f"{slot.name} down to {float(x.min()):.4g}, below {float(low.min()):.4g}")
+        if (x > high).any():
+            sides.append(f"{slot.name} up to {float(x.max()):.4g}, above {float(high.max()):.4g}")
+        if ((x < low) | (x > high)).any():
+            ends = float(low.min().minimum(x.min())), float(high.max().maximum(x.max()))
+            wider.append(f'"{slot.name}": ({ends[0]:.4g}, {ends[1]:.4g})')
+    number = f"{int(outside.sum()):,} of {len(s):,}" if share == 0 else f"{float(outside.double().mean()):.1%} of the"
+    return (
+        f"{number} {what} lie outside the domain that the model was solved on ({'; '.join(sides)}). There the policy "
+        "is continued from within, and its errors are not known: widen `low` or `high`, or solve "
+        f"model.with_domain({{{', '.join(wider)}}})"
+    )
+
+
 # Where paths go
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from econrl.problem.mdp import MDP
 
+Box = tuple[Tensor, Tensor]
+"""Low and high (S,) of states."""
 Function = Callable[[Tensor], Tensor]
 """A policy or a value as solvers use it: any function of states (..., S)."""
 KINDS: dict[str, type[StateFunction]] = {}
@@ -45,6 +47,13 @@ class StateFunction(nn.Module):
 
     def forward(self, s: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def reach(self, known: Box) -> Box:
+        """The states at which it says something; beyond, `Solution` continues it from there. `known` are the domain and
+        what paths visit around it, where a function was fitted. A whole number is taken to the nearest there is."""
+        whole = torch.zeros_like(known[0], dtype=torch.bool)
+        whole[self.mdp.whole] = True
+        return known[0].masked_fill(whole, -torch.inf), known[1].masked_fill(whole, torch.inf)
 
     @property
     def knows_multipliers(self) -> bool:

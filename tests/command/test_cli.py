@@ -304,7 +304,10 @@ def test_a_users_file_works_as_a_zoo_file_does(run, cake, tmp_path):
         "",
     )  # not imported again
     assert set(contents(tmp_path / "own")) == FILES
-    code, out, _ = run("simulate", "own", "--model", "cake.py:Cake", "--paths", "5")
+    code, out, error = run("simulate", "own", "--model", "cake.py:Cake", "--paths", "5")
+    assert error.startswith("warning: ")  # a cake is eaten below the least size of the domain
+    assert "of the simulated states lie outside the domain" in error
+    assert error.count("\n") == 1
     assert code == 0
     assert "1,000 simulated states" in out
 

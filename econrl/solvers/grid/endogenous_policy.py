@@ -12,7 +12,7 @@ from torch import Tensor
 from econrl.approximation.grid_functions import layer_of, layered_states
 from econrl.approximation.tensor_grid import TensorGrid
 from econrl.problem.mdp import MDP
-from econrl.problem.state_function import StateFunction
+from econrl.problem.state_function import Box, StateFunction
 from econrl.solvers.grid.spending import LEAST, action, interval
 
 BEYOND = 2.0  # cells beyond the grid of an exogenous state to which the policy is extrapolated
@@ -53,6 +53,11 @@ class EndogenousFunction(StateFunction):
 
     def describe(self) -> dict[str, Any]:
         return dict(self.description)
+
+    def reach(self, known: Box) -> Box:
+        """Everywhere: beyond its points it goes on along the tangent by itself."""
+        infinite = torch.full_like(known[1], torch.inf)
+        return -infinite, infinite
 
     @property
     def rows(self) -> int:

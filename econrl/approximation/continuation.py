@@ -1,0 +1,89 @@
+"""A policy or a value beyond the states that it was fitted to: continued from the nearest of them, and kept in bounds.
+
+    a(s) = a(n) + a_s(n) (s - n),    V(s) = V(n) + V_s(n) (s - n),    n the point of the function's `reach` nearest to s
+
+A consumption function is nearly linear in wealth, while a share of it that is carried on consumes too much, and a
+network anything. Towards zero in a state whose domain is positive, where that would end at a bound soon, it is the
+shares that stay what they are at n. No share comes nearer to a bound than a tenth of how near it is at n: consumption
+neither vanishes nor takes all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from econrl.problem.mdp import MDP
+from econrl.problem.state_function import Box, Function, StateFunction
+from econrl.spec.share_sets import ShareSet
+
+NEARER = 0.1  # times as near to a bound as at n, at most
+
+
+@torch.no_grad()
+def actions_at(policy: StateFunction, known: Box, s: Tensor) -> Tensor:
+    """The policy's actions (..., A) at any states (..., S); its own within its reach, given where it was fitted."""
+    low, high = policy.reach(known)
+    near = s.clamp(low, high)
+    a = policy(near)
+    far = (near != s).any(dim=-1)
+    if far.any():
+        a = a.clone()
+        a[far] = actions_beyond(policy, s[far], near[far], low)
+    return a
+
+
+@torch.no_grad()
+def values_at(value: StateFunction, known: Box, s: Tensor) -> Tensor:
+    """The value (...) at any states (..., S), likewise."""
+    near = s.clamp(*value.reach(known))
+    v = value(near)
+    far = (near != s).any(dim=-1)
+    if far.any():
+        v = v.clone()
+        v[far] += change(lambda s: value(s).unsqueeze(-1), near[far], s[far] - near[far]).squeeze(-1)
+    return v
+
+
+def actions_beyond(policy: StateFunction, s: Tensor, near: Tensor, low: Tensor) -> Tensor:
+    """The actions (N, A) at states (N, S) beyond a policy's reach, from those `near`; `low` (S,) is where it ends."""
+    mdp = policy.mdp
+    a, towards_zero = policy(near), (s < low) & (mdp.low > 0)
+    at = torch.where(towards_zero, near, s)
+    y = mdp.shares(near, a)
+    moved = mdp.shares(at, a + change(policy, near, at - near))
+    return mdp.from_shares(s, off_bounds(mdp, moved, y))
+
+
+def change(function: Function, s: Tensor, step: Tensor) -> Tensor:
+    """f_s(s) step (N, outputs) of a function of states (N, S) that gives (N, outputs); nothing where it has no finite
+    derivative."""
+    with torch.enable_grad():
+        s = s.detach().requires_grad_()
+        outputs = function(s)
+        if not outputs.requires_grad:
+            return torch.zeros_like(outputs)
+        slopes = [
+            torch.autograd.grad(outputs[:, i].sum(), s, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+            for i in range(outputs.shape[-1])
+        ]
+    return (torch.stack(slopes, dim=-2) @ step.unsqueeze(-1)).squeeze(-1).nan_to_num(0.0, 0.0, 0.0)
+
+
+def off_bounds(mdp: MDP, y: Tensor, reference: Tensor) -> Tensor:
+    """Shares y (N, A), moved where they come too near to a bound for where the `reference` is."""
+    sets = mdp.feasible_set.sets
+    parts = [kept(shares, y[:, start:stop], reference[:, start:stop]) for shares, start, stop in sets]
+    return mdp.clamp_shares(torch.cat(parts, dim=-1))
+
+
+def kept(shares: ShareSet, y: Tensor, reference: Tensor) -> Tensor:
+    """The same for one action; options stay what they are."""
+    if shares.options is not None:
+        return reference
+    y = torch.where(y.isfinite(), y, reference)
+    if shares.below or shares.above:
+        y = y.maximum(NEARER * reference)
+    if shares.below and shares.above:
+        y = y.minimum(1 - NEARER * (1 - reference))
+    return y
