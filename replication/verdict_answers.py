@@ -474,6 +474,10 @@ def perfect_foresight(m: Any, fine: int = 1) -> Answer:
     }
 
 
+def brock_mirman(m: Any, fine: int = 1) -> Answer:
+    return lambda points: {"c": (1 - m.alpha * m.beta) * np.exp(points["z"]) * points["k"] ** m.alpha}
+
+
 def log_saving(m: Any, fine: int = 1) -> Answer:
     return lambda points: {"c": (1 - m.beta) * ((1 + m.r) * points["k"] + m.w + m.w / m.r)}
 
@@ -496,5 +500,6 @@ ANSWERS: dict[str, Callable[..., Answer]] = {
     "PerfectForesight": perfect_foresight,
     "ZeroIncome": zero_income,
     "LogSaving": log_saving,
+    "BrockMirman": brock_mirman,
     "KinkedRate": kinked_rate,
 }

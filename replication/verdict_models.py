@@ -194,7 +194,7 @@ class Bequests(Model):
         return LogNormal("y", std=self.sigma)
 
     def alive(self, s):
-        return torch.tensor(self.survival)[s.t.long()]
+        return torch.tensor(self.survival).to(s.m)[s.t.long()]
 
     def discount(self, s, a, e):
         return self.beta * self.alive(s)
