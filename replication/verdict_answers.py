@@ -218,30 +218,32 @@ def portfolio(m: Any, nodes: tuple[Array, Array, Array], survival: Any, gamma: f
     then the endogenous grid; the value after the last age is u(m)."""
     R, y, p = nodes
     kept = np.append(1e-8, spread(0.0, 30.0, 150 * fine)[1:])
-    ages: list[Any] = [None] * m.horizon
-    after = np.array([0.0, 100.0]), np.array([0.0, 100.0])
+    tables = [(np.array([0.0, 100.0]), np.array([0.0, 100.0]))] * (m.horizon + 1)
 
-    def marginal(share: Array, table: Any) -> Array:
-        cash = kept[:, None] * (m.safe + share[:, None] * (R - m.safe)) + y
+    def marginal(k: Array, share: Array, table: Any) -> Array:
+        cash = k[:, None] * (m.safe + share[:, None] * (R - m.safe)) + y
         return line(cash, *table) ** -gamma
 
+    def best(k: Array, table: Any) -> Array:
+        def slope(share: Array) -> Array:
+            return marginal(k, share, table) @ (p * (R - m.safe))
+
+        share = bisect(slope, 0 * k, 1 + 0 * k, 40)
+        return np.where(slope(0 * k) <= 0, 0.0, np.where(slope(1 + 0 * k) >= 0, 1.0, share))
+
     for t in reversed(range(m.horizon)):
-
-        def slope(share: Array, table: Any = after) -> Array:
-            return marginal(share, table) @ (p * (R - m.safe))
-
-        share = bisect(slope, 0 * kept, 1 + 0 * kept, 40)
-        share = np.where(slope(0 * kept) <= 0, 0.0, np.where(slope(1 + 0 * kept) >= 0, 1.0, share))
-        earned = (marginal(share, after) * (m.safe + share[:, None] * (R - m.safe))) @ p
+        share = best(kept, tables[t + 1])
+        earned = (marginal(kept, share, tables[t + 1]) * (m.safe + share[:, None] * (R - m.safe))) @ p
         c = (m.beta * survival[t] * earned) ** (-1 / gamma)
-        after = np.append(0.0, kept + c), np.append(0.0, c)
-        ages[t] = after, share
+        tables[t] = np.append(0.0, kept + c), np.append(0.0, c)
 
     def answer(points: Points) -> Points:
-        c = by_age(points, "m", [table for table, _ in ages])
-        share = by_age({"k": points["m"] - c, "t": points["t"]}, "k", [(kept, share) for _, share in ages])
+        c, share = by_age(points, "m", tables[:-1]), np.empty_like(points["m"])
+        for t in range(m.horizon):
+            here = points["t"] == t
+            share[here] = best(np.maximum(points["m"] - c, 1e-8)[here], tables[t + 1])
         saves = points["m"] - c > 0.01 * points["m"]  # else the share is of nothing, and any is right
-        return {"c": c, "share": np.where(saves, np.clip(share, 0, 1), np.nan)}
+        return {"c": c, "share": np.where(saves, share, np.nan)}
 
     return answer
 

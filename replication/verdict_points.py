@@ -50,10 +50,11 @@ def right_answers(name: str, model: econrl.Model, file: Path, again: bool = Fals
     inside = torch.cat([visited[mdp.inside(visited)], box])
     points = named(mdp, inside)
     right, rough = answer(points), coarse(points)
+    widths = {slot.name: constant_range(kind) for kind, slot in mdp.feasible_set.laid}
     rows = pd.DataFrame({**points, **right}).assign(
         model=name,
         sample=np.where(np.arange(len(inside)) < len(inside) - POINTS, "simulated", "inside"),
-        change=max(distance(rough[column], right[column], np.nan).max() for column in right),
+        change=max(distance(rough[column], right[column], widths.get(column, np.nan)).max() for column in right),
     )
     kept = pd.concat([kept[kept["model"] != name], rows], ignore_index=True)
     kept.to_csv(file, index=False, float_format="%.9g")
