@@ -22,6 +22,7 @@ from econrl.models import BrockMirman
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import KINDS, StateFunction
 
+AS_SOLVED = "as solved"
 FORMS = ("level", "slope", "noise")
 LIMIT = 60.0  # seconds of a solve; those that are listed here need a few
 
@@ -33,12 +34,12 @@ DRAWN: dict[str, tuple[Callable[[Draw], econrl.Model], str]] = {
     "PerfectForesight": (lambda u: models.PerfectForesight(horizon=round(u(2, 6)), gamma=u(1, 4)), "egm"),
     "LogSaving": (lambda u: models.LogSaving(beta=u(0.96, 0.98), least=u(-8, -3)), "egm"),
     "BrockMirman": (lambda u: BrockMirman(beta=u(0.9, 0.98), alpha=u(0.25, 0.5)), "time_iteration"),
-    "HiringFirm": (lambda u: models.HiringFirm(phi=u(1, 6), nu=u(0.4, 0.6)), "vi"),
-    "LowPremium": (lambda u: models.LowPremium(gamma=u(3, 6), mean=u(1.03, 1.04), horizon=6), "vi"),
-    "KinkedRate": (lambda u: models.KinkedRate(beta=u(0.92, 0.96), gamma=u(1.5, 4), R_borrow=u(1.05, 1.2)), "egm"),
+    "Disasters": (lambda u: models.Disasters(gamma=u(1, 4), p=u(0.01, 0.05), rho=u(0.8, 0.95)), "time_iteration"),
+    "LowPremium": (lambda u: models.LowPremium(gamma=u(3, 6), mean=u(1.03, 1.04), horizon=3), "vi"),
+    "KinkedRate": (lambda u: models.KinkedRate(beta=u(0.92, 0.96), gamma=u(1.5, 4), R_borrow=u(1.05, 1.2)), "vi"),
     "ZeroIncome": (lambda u: models.ZeroIncome(low=0.05, gamma=u(1.5, 3), p=u(0.02, 0.08)), "egm"),
     "Bequests": (lambda u: models.Bequests(gamma=u(1.5, 4), theta=u(1, 6)), "time_iteration"),
-    "HouseholdHours": (lambda u: models.HouseholdHours(gamma=u(1.2, 2.5), beta=u(0.93, 0.95)), "time_iteration"),
+    "Habits": (lambda u: models.Habits(gamma=u(1.5, 3), eta=u(0.2, 0.6), lam=u(0.2, 0.5)), "vi"),
     "Health": (lambda u: models.Health(B=u(0.6, 1.0), slope=u(1, 2)), "vi"),
 }
 
@@ -81,7 +82,7 @@ def spoil(solution: econrl.Solution, form: str, size: float, both: bool) -> econ
         return new
 
     policy, value = solution.policy_function, solution.value_function
-    info = {**solution.info, "warnings": []}
+    info = {name: entry for name, entry in solution.info.items() if name != "verdict"} | {"warnings": []}
     return econrl.Solution(solution.model, put_off(policy), put_off(value) if both else value, solution.training, info)
 
 
@@ -94,7 +95,7 @@ def spoiled_runs(out: Path, n: int, again: bool) -> pd.DataFrame:
         size = round(float(np.exp(random.uniform(np.log(0.001), np.log(0.3)))), 5)
         form, both = FORMS[int(random.integers(3))], bool(random.integers(2))
         base = {"run": i, "model": name, "seed": seed}
-        keys.append({**base, "form": "none", "size": 0.0, "both": False})
+        keys.append({**base, "form": AS_SOLVED, "size": 0.0, "both": False})
         keys.append({**base, "form": form, "size": size * (-1) ** int(random.integers(2)), "both": both})
     solved: dict[int, econrl.Solution] = {}
     return measured(out / "verdicts_spoiled.csv", keys, partial(judged, solved=solved, out=out), again)
@@ -112,7 +113,7 @@ def judged(key: Row, solved: dict[int, econrl.Solution], out: Path) -> Row:
         except EconrlError as failure:
             return {"method": method, "message": str(failure)}
     good = solved[key["run"]]
-    solution = good if key["form"] == "none" else spoil(good, key["form"], key["size"], key["both"])
+    solution = good if key["form"] == AS_SOLVED else spoil(good, key["form"], key["size"], key["both"])
     right = right_answers(f"{key['model']} {key['run']}", solution.model, out / "verdicts_spoiled_answers.csv")
     found = errors(solution, right)
     began = time.perf_counter()

@@ -74,8 +74,11 @@ CASES: dict[str, Case] = {
     "LogSaving, poor": Case(models.LogSaving(beta=0.97, r=0.04, least=-3.0)),
     "KinkedRate, wide": Case(models.KinkedRate(beta=0.93, gamma=3.0, R_borrow=1.12, R_save=1.02, debt=1.0)),
     "Bequests, none": Case(models.Bequests(theta=0.5, luxury=0.5, gamma=2.0)),
+    "LowPremium, none": Case(models.LowPremium(mean=1.015, exposure=0.0, gamma=3.0, horizon=10)),
+    "Habits, strong": Case(models.Habits(eta=0.8, lam=0.15, gamma=3.0, beta=0.94)),
+    "Health, mild": Case(models.Health(hazard=0.3, B=0.5, life=3.0, gamma=1.5, sigma=0.05)),
     "HouseholdHours, no debt": Case(models.HouseholdHours(debt=0.0, gamma=2.0, psi=3.0, phi=1.0, beta=0.94)),
-    "Disasters, frequent": Case(models.Disasters(p=0.05, b=0.2, gamma=4.0, psi=10.0, sigma=0.01)),
+    "Disasters, frequent": Case(models.Disasters(p=0.05, b=0.2, gamma=4.0, psi=60.0, sigma=0.01)),
     "HiringFirm, sticky": Case(models.HiringFirm(phi=6.0, alpha=0.25, nu=0.6, rho=0.9, sigma=0.03)),
 }
 FAST = ("Effort", "Hire", "PerfectForesight")
@@ -104,26 +107,35 @@ def taken(solution: econrl.Solution) -> str:
 # The runs
 
 
+def solved(model: econrl.Model, method: str, limit: float) -> tuple[econrl.Solution | None, Row]:
+    """The solution, if any, and how it came about."""
+    began = time.perf_counter()
+    try:
+        solution = econrl.solve(model, method, time_limit=limit, progress=False)
+    except Exception as failure:  # what a user would see
+        name = "" if isinstance(failure, EconrlError) else f"{type(failure).__name__}: "
+        return None, {"seconds": time.perf_counter() - began, "right": "no", "message": f"{name}{failure}"}
+    return solution, {"taken": taken(solution), "seconds": time.perf_counter() - began}
+
+
+def said(solution: econrl.Solution) -> Row:
+    return {"verdict": verdict(solution), "warnings": warnings(solution), "message": solution.info["message"]}
+
+
 def judged(key: Row, out: Path) -> Row:
     """One solve of a model, and how far off it is."""
     case = CASES[key["model"]]
     right = right_answers(key["model"], case.model, out / "verdicts_answers.csv") if case.answer else None
-    began = time.perf_counter()
-    try:
-        solution = econrl.solve(case.model, key["method"], time_limit=key["limit"], progress=False)
-    except Exception as failure:  # what a user would see
-        name = "" if isinstance(failure, EconrlError) else f"{type(failure).__name__}: "
-        return {"seconds": time.perf_counter() - began, "message": f"{name}{failure}"}
-    row: Row = {"taken": taken(solution), "seconds": time.perf_counter() - began}
+    solution, row = solved(case.model, key["method"], key["limit"])
+    if solution is None:
+        return row
     if right is None:
         row |= {"right": "", "worst": np.nan, "errors": f"lifetime reward {lifetime(solution):.3f}"}
     else:
         found = errors(solution, right, case.value)
-        asked = case.only or tuple(found)
-        worst = max(found[column].max() for column in asked)
+        worst = max(found[column].max() for column in case.only or tuple(found))
         row |= {"right": "yes" if worst <= case.asked else "no", "worst": worst, "errors": shown(found)}
-    said = {"verdict": verdict(solution), "warnings": warnings(solution), "message": solution.info["message"]}
-    return row | said
+    return row | said(solution)
 
 
 def shown(found: dict[str, np.ndarray]) -> str:
@@ -150,16 +162,14 @@ def calibrations(n: int) -> list[Row]:
 def growth(key: Row) -> Row:
     """Euler errors (log10) on the solution's own simulation."""
     model = StochasticGrowth(**{name: key[name] for name in ("gamma", "sigma", "rho", "beta")})
-    began = time.perf_counter()
-    solution = econrl.solve(model, "auto", time_limit=key["limit"], progress=False)
-    seconds = time.perf_counter() - began
-    table = solution.accuracy().set_index(["sample", "measure"])
-    euler, outside = table.loc[("ergodic", "euler")], table.loc[("ergodic", "outside")]
-    return {
-        "taken": taken(solution), "seconds": seconds, "mean": float(euler["mean"]), "max": float(euler["max"]),
-        "outside": float(outside["mean"]), "right": "yes" if euler["mean"] <= -6 and euler["max"] <= -4 else "no",
-        "verdict": verdict(solution), "warnings": warnings(solution),
-    }  # fmt: skip
+    solution, row = solved(model, "auto", key["limit"])
+    if solution is None:
+        return row
+    table = solution.accuracy().set_index(["sample", "measure"])[["mean", "max"]].loc["ergodic"]
+    mean, largest = (float(x) for x in table.loc["euler"])
+    right = "yes" if mean <= -6 and largest <= -4 else "no"
+    found = {"mean": mean, "max": largest, "outside": float(table.loc["outside", "mean"]), "right": right}
+    return row | found | said(solution)
 
 
 TEXT = """Models with an independent answer: closed forms, endogenous grids and brute force in numpy, each unchanged by
@@ -195,9 +205,8 @@ def main() -> None:
 
 def summary(spoiled: pd.DataFrame) -> pd.DataFrame:
     """How often each verdict was given, by how far off the policy truly is."""
-    ranges = pd.cut(
-        spoiled["worst"], [-1, 0.001, RIGHT, 0.01, 0.05, np.inf], labels=["0.1 %", "0.5 %", "1 %", "5 %", "more"]
-    )
+    edges, names = [-1, 0.001, RIGHT, 0.01, 0.05, np.inf], ["0.1 %", "0.5 %", "1 %", "5 %", "more"]
+    ranges = pd.cut(spoiled["worst"], edges, labels=names)
     counts = pd.crosstab(ranges, spoiled["verdict"].fillna("").replace("", "none"))
     return counts.rename_axis("off by at most").reset_index()
 
