@@ -405,6 +405,37 @@ def health(m: Any, fine: int = 1, after: bool = False) -> Answer:
     return lambda points: {"x": best(W, points["h"])[0]}
 
 
+def health_and_wealth(m: Any, fine: int = 1) -> Answer:
+    """Nested golden sections: consumption within care."""
+    shock = m.shocks()
+    y, p = np.array(shock.values), np.array(shock.probabilities)
+    grid = 0.6 + spread(0.0, 12.0, 80 * fine), np.linspace(0.2, 4.0, 24 * fine)
+    M, H = (g.ravel() for g in np.meshgrid(*grid, indexing="ij"))
+
+    def bellman(W: Any, x: Array, c: Array, M: Array = M, H: Array = H) -> Array:
+        h = (1 - m.delta) * H + m.B * np.log1p(x)
+        later = sum(q * W(m.R * (M - x - c) + z, h) for z, q in zip(y, p, strict=True))
+        return m.life + utility(c, m.gamma) + m.beta * (1 - m.hazard * np.exp(-m.slope * h)) * later
+
+    def consumed(W: Any, x: Array, M: Array, H: Array, steps: int) -> Array:
+        return golden(lambda c: bellman(W, x, c, M, H), 1e-3 + 0 * M, M - x, steps)
+
+    def best(W: Any, M: Array = M, H: Array = H, steps: int = 28) -> tuple[Array, Array]:
+        x = golden(lambda x: bellman(W, x, consumed(W, x, M, H, steps), M, H), 0 * M, 0.9 * M, steps)
+        return x, consumed(W, x, M, H, steps)
+
+    def fit(V: Array) -> Any:
+        return RectBivariateSpline(*grid, V.reshape(len(grid[0]), -1)).ev
+
+    W = policy_iteration(bellman, best, fit(20 - 1 / M), fit, 1e-4)
+
+    def answer(points: Points) -> Points:
+        x, c = best(W, points["m"], points["h"], 44)
+        return {"c": c, "x": x}
+
+    return answer
+
+
 def two_assets(m: Any, fine: int = 1) -> Answer:
     """Nested golden sections: consumption within the deposit."""
     y, P = np.array((0.6, 1.0, 1.5)), np.array(m.states()[2].P)
@@ -494,6 +525,7 @@ ANSWERS: dict[str, Callable[..., Answer]] = {
     "LowPremium": low_premium,
     "Health": health,
     "HealthAfterCare": functools.partial(health, after=True),
+    "HealthAndWealth": health_and_wealth,
     "TwoAssets": two_assets,
     "Effort": effort,
     "Hire": hire,

@@ -295,6 +295,45 @@ class HealthAfterCare(Health):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HealthAndWealth(Model):
+    """Consumption and care out of cash on hand m; survival 1 - hazard exp(-slope h) depends on health.
+
+    V(m, h) = max_{c, x} life + u(c) + beta survival(h') E V(m', h'),
+    m' = R (m - c - x) + y, h' = (1 - delta) h + B ln(1 + x).
+    """
+
+    beta: float = 0.95
+    gamma: float = 2.0
+    life: float = 5.0
+    R: float = 1.03
+    delta: float = 0.15
+    B: float = 0.8
+    hazard: float = 0.4
+    slope: float = 1.0
+
+    def states(self):
+        return State("m", low=0.7, high=6.0), State("h", low=0.4, high=2.5)
+
+    def actions(self):
+        return Action("c", low=0.0, high=lambda s: s.m), Action("x", low=0.0, high=lambda s, a: s.m - a.c)
+
+    def shocks(self):
+        return Discrete("y", values=(0.8, 1.2), probabilities=(0.5, 0.5))
+
+    def health(self, s, a):
+        return (1 - self.delta) * s.h + self.B * torch.log1p(a.x)
+
+    def reward(self, s, a):
+        return self.life + crra(a.c, self.gamma)
+
+    def discount(self, s, a, e):
+        return self.beta * (1 - self.hazard * torch.exp(-self.slope * self.health(s, a)))
+
+    def transition(self, s, a, e):
+        return {"m": self.R * (s.m - a.c - a.x) + e.y, "h": self.health(s, a)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class TwoAssets(Model):
     """Kaplan and Violante's household: liquid b, borrowed dearly, and illiquid k, moved by deposits d at a convex cost.
 

@@ -54,6 +54,7 @@ CASES: dict[str, Case] = {
     "LowPremium": Case(models.LowPremium()),
     "Health": Case(models.Health()),
     "HealthAfterCare": Case(models.HealthAfterCare()),
+    "HealthAndWealth": Case(models.HealthAndWealth()),
     "TwoAssets": Case(models.TwoAssets(), limit=120.0, asked=0.01, only=("c",)),
     "Effort": Case(models.Effort()),
     "Hire": Case(models.Hire()),
