@@ -74,7 +74,9 @@ CASES: dict[str, Case] = {
     "ZeroIncome, rare": Case(models.ZeroIncome(p=0.01, gamma=3.0, R=1.02, horizon=15, retire=10), value=True),
     "LogSaving, poor": Case(models.LogSaving(beta=0.97, r=0.04, least=-3.0)),
     "KinkedRate, wide": Case(models.KinkedRate(beta=0.93, gamma=3.0, R_borrow=1.12, R_save=1.02, debt=1.0)),
-    "Bequests, none": Case(models.Bequests(theta=0.5, luxury=0.5, gamma=2.0)),
+    "Bequests, small": Case(
+        models.Bequests(theta=0.5, luxury=0.5, gamma=2.0, survival=tuple(0.99 - 0.03 * t for t in range(16)))
+    ),
     "LowPremium, none": Case(models.LowPremium(mean=1.015, exposure=0.0, gamma=3.0, horizon=10)),
     "Habits, strong": Case(models.Habits(eta=0.8, lam=0.15, gamma=3.0, beta=0.94)),
     "Health, mild": Case(models.Health(hazard=0.3, B=0.5, life=3.0, gamma=1.5, sigma=0.05)),
