@@ -17,7 +17,6 @@ from torch import Tensor
 from verdict_points import errors, right_answers
 
 import econrl
-from econrl.errors import EconrlError
 from econrl.models import BrockMirman
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import KINDS, StateFunction
@@ -112,8 +111,8 @@ def judged(key: Row, solved: dict[int, econrl.Solution], out: Path) -> Row:
         solved.clear()
         try:
             solved[key["run"]] = econrl.solve(model, method, time_limit=LIMIT, progress=False)
-        except EconrlError as failure:
-            return {"method": method, "message": str(failure)}
+        except Exception as failure:  # the others are judged all the same
+            return {"method": method, "message": f"{type(failure).__name__}: {failure}"}
     good = solved[key["run"]]
     solution = good if key["form"] == AS_SOLVED else spoil(good, key["form"], key["size"], key["both"])
     right = right_answers(f"{key['model']} {key['run']}", solution.model, out / "verdicts_spoiled_answers.csv")
