@@ -122,5 +122,5 @@ def judged(key: Row, solved: dict[int, econrl.Solution], out: Path) -> Row:
     return {
         "method": method, "seconds": good.info["seconds"], "verdict": str(getattr(said, "word", said)),
         "judging": time.perf_counter() - began, "worst": max(error.max() for error in found.values()),
-        "mean": float(np.mean([error.mean() for error in found.values()])), "message": str(said),
+        "mean": max(error.mean() for error in found.values()), "message": str(said),
     }  # fmt: skip

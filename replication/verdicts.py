@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def verdict(solution: econrl.Solution) -> str:
     return "" if found is None else str(getattr(found, "word", found))
 
 
-def warnings(solution: econrl.Solution) -> str:
+def warned(solution: econrl.Solution) -> str:
     return " | ".join(getattr(solution, "warnings", solution.info["warnings"]))
 
 
@@ -122,7 +123,7 @@ def solved(model: econrl.Model, method: str, limit: float) -> tuple[econrl.Solut
 
 
 def said(solution: econrl.Solution) -> Row:
-    return {"verdict": verdict(solution), "warnings": warnings(solution), "message": solution.info["message"]}
+    return {"verdict": verdict(solution), "warnings": warned(solution), "message": solution.info["message"]}
 
 
 def judged(key: Row, out: Path) -> Row:
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["auto"], choices=METHODS)
     given = arguments(parser)
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # they are written into the tables
     names = given.only or (FAST if given.fast else CASES)
     wanted = [
         {"model": name, "method": method, "limit": 20.0 if given.fast else CASES[name].limit}
@@ -201,17 +203,17 @@ def main() -> None:
         wanted = [{**row, "limit": 20.0 if given.fast else 60.0} for row in calibrations(1 if given.fast else 20)]
         tables.append(measured(given.out / "verdicts_growth.csv", wanted, growth, given.again))
         spoiled = spoiled_runs(given.out, 12 if given.fast else 200, given.again)
-        tables.append(summary(spoiled))
+        tables += [summary(spoiled, error) for error in ("mean", "worst")]
         shown_tables = [tables[0].drop(columns=["warnings", "message"], errors="ignore"), *tables[1:]]
         markdown(given.out / "verdicts.md", "Right, or refused", TEXT, shown_tables)
 
 
-def summary(spoiled: pd.DataFrame) -> pd.DataFrame:
+def summary(spoiled: pd.DataFrame, error: str) -> pd.DataFrame:
     """How often each verdict was given, by how far off the policy truly is."""
     edges, names = [-1, 0.001, RIGHT, 0.01, 0.05, np.inf], ["0.1 %", "0.5 %", "1 %", "5 %", "more"]
-    ranges = pd.cut(spoiled["worst"], edges, labels=names)
+    ranges = pd.cut(spoiled[error], edges, labels=names)
     counts = pd.crosstab(ranges, spoiled["verdict"].fillna("").replace("", "none"))
-    return counts.rename_axis("off by at most").reset_index()
+    return counts.rename_axis(f"{error} error at most").reset_index()
 
 
 if __name__ == "__main__":
