@@ -126,9 +126,9 @@ def solve(
 
 
 def warn(solution: Solution) -> None:
-    """Put the verdict, where it is not that the solution is accurate, among its warnings, and warn of it."""
-    if not solution.verdict.trusted:
-        said = f"{solution.name} by {solution.info['method']} ({solution.status}), {solution.verdict}"
+    """Put what its verdict leaves in doubt among the solution's warnings, and warn of it."""
+    for doubt in solution.verdict.doubts:
+        said = f"{solution.name} by {solution.info['method']} ({solution.status}), {doubt}"
         solution.info["warnings"] = [*solution.warnings, said]
         warnings.warn(said, NotAccurate, stacklevel=3)
 

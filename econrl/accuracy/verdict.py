@@ -51,9 +51,10 @@ class Verdict:
         return f"{self.word}: {self.why}"
 
     @property
-    def trusted(self) -> bool:
-        """Whether it is accurate."""
-        return self.word == ACCURATE
+    def doubts(self) -> list[str]:
+        """What a user is to be warned of; nothing where the solution is accurate and its paths stay in the domain."""
+        leaves = f"{self.leaves:.1%} of simulated periods leave the domain by half of its width; widen it"
+        return [str(self)] * (self.word != ACCURATE) + [leaves] * (self.leaves > LEAVES)
 
     def describe(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -83,9 +84,6 @@ def judge(mdp: MDP, structure: Structure, policy: Function, value: Function) -> 
     why = f"{action} is off by {in_percent(policy_error)} on {where}"
     if graded(value_off, VALUE_LIMITS) > graded(policy_error, POLICY_LIMITS):
         why = f"the value is off by {in_percent(value_off)} of one period's consumption"
-    if leaves > LEAVES:
-        grade = max(grade, 1)
-        why += f"; {leaves:.1%} of simulated periods leave the domain"
     return Verdict(WORDS[grade], why, policy_error, value_off, leaves)
 
 

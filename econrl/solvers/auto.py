@@ -31,7 +31,7 @@ from econrl.storage.checkpoint import function_from, function_state
 
 GOOD_START = 0.01  # held-out error of a policy from which the polish can begin: Gauss-Newton has converged
 ENOUGH, ENOUGH_BY_EGM = 1e-8, 1e-4  # held-out errors at which no other method is asked
-OUTSIDE, MOST_WIDENINGS = 0.005, 2  # share of the simulated states outside the domain that calls for a wider one
+OUTSIDE, MOST_WIDENINGS = 0.1, 2  # share of the simulated states outside the domain that calls for a wider one
 OF_WHAT_IS_LEFT = 0.6  # share of the time left that a candidate may take where others come after it
 
 
@@ -128,9 +128,12 @@ class Stages:
             self.widenings = MOST_WIDENINGS
             return False
         model = task.model.with_domain(found.domain)
-        self.task = dataclasses.replace(task, model=model)
-        self.held_out = HeldOut(model, task.device)
-        self.error, self.drift = self.held_out.judge(self.best.policy, self.best.value)
+        held_out = HeldOut(model, task.device)
+        try:
+            self.error, self.drift = held_out.judge(self.best.policy, self.best.value)
+        except RuntimeError:  # its networks have other inputs there
+            return False
+        self.task, self.held_out = dataclasses.replace(task, model=model), held_out
         self.messages.append(f"{found.text}: widened to {in_numbers(found.domain)}")
         return True
 

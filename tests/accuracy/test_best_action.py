@@ -1,5 +1,6 @@
 """The distance to the best action: zero where the action is best, and as large as the error where it is not."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -177,7 +178,7 @@ def test_without_its_own_future_the_euler_equation_understates_the_error_of_a_le
 @each_model
 def test_a_better_policy_reads_better(model):
     errors = [measured(model, lambda exact, off=off: lambda s: (1 - off) * exact(s)) for off in (0.0, 1e-3, 1e-2, 0.1)]
-    for one, other in zip(errors, errors[1:], strict=False):
+    for one, other in itertools.pairwise(errors):
         assert one.distance.mean() < other.distance.mean()
         assert one.loss.mean() < other.loss.mean()
 
