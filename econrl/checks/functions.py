@@ -88,7 +88,7 @@ def check_result(trial: Trial, name: str, title: str, result: Any) -> None:
     elif name == "outcomes":
         check_outcomes(trial, title, result)
     else:
-        check_shape(trial, title, "its value", result, None, constants=name == "discount")
+        check_shape(trial, title, "its value", result, None, constants=name == "discount", floating=name != "discount")
 
 
 def check_discrete_states(trial: Trial) -> None:
