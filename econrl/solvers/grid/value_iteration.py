@@ -90,8 +90,8 @@ class GridIteration:
         self.chunk = max(CHUNK.get(mdp.device.type, CHUNK["cpu"]) // each, 1)
 
     def begin(self, rough: GridIteration | None = None) -> None:
-        """Start from the policy of a rough grid, or from one that keeps the state about where it is at a good reward; and
-        from its value."""
+        """Start from the policy of a rough grid, or from one that keeps the state about where it is at a good reward;
+        and from its value."""
         self.s = self.value.states()
         if rough is None or not self.take_over(rough):
             self.stay()
@@ -140,8 +140,9 @@ class GridIteration:
         return max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-300)
 
     def sketch(self, rough: GridIteration | None = None) -> Tensor:
-        """A few steps, from a rough grid if there is one: enough for a policy that tells how far the states reach, and for the unit of the value, whose
-        values (..., D N) come back. Raises SolveError if there is no time for them."""
+        """A few steps, from a rough grid if there is one: enough for a policy that tells how far the states reach, and
+        for the unit of the value, whose values (..., D N) come back. Raises SolveError if there is no time for them.
+        """
         try:
             if self.mdp.horizon is None:
                 self.begin(rough)
