@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 class Fill:
-    """Of functions on one mesh (N, d), layer by layer: which points have a value, `alive` (layers, N), and what the others
-    get,
+    """Of functions on one mesh (N, d), layer by layer: which points have a value, `alive` (layers, N), and what the
+    others get,
 
         x_i = x_a + |i - a| / |a - b| (x_a - x_b),
 

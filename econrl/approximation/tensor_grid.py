@@ -121,8 +121,8 @@ class TensorGrid:
         return c.flatten(1)
 
     def bends(self, values: Tensor, i: int) -> Tensor:
-        """How far functions (..., N) are from linear between neighbouring points of dimension i, at each (..., n - 2) but
-        the first and the last: |s' - s|/(|s'| + |s|) of the slopes on both sides; in [0, 1], NaN where one is."""
+        """How far functions (..., N) are from linear between neighbouring points of dimension i, at each (..., n - 2)
+        but the first and the last: |s' - s|/(|s'| + |s|) of the slopes on both sides; in [0, 1], NaN where one is."""
         slopes = values.unflatten(-1, self.points).movedim(i - self.d, -1).diff() / self.axis(i).diff()
         return slopes.diff().abs() / (slopes[..., 1:].abs() + slopes[..., :-1].abs()).clamp(min=1e-300)
 

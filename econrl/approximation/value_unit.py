@@ -14,7 +14,7 @@ POWERS = [2.0 ** (k / 2) for k in range(-7, 7)]  # 1/11 to 8: relative risk aver
 FINER = 5  # searches for the power, each on a narrower range
 ROOM = 0.1  # between an anchor and values of both signs, in ranges of them
 WORTH = 0.5  # share of the curvature in V itself below which another unit is taken
-REACH = 100.0  # the curve goes on until |V - anchor| is so many times the largest, or the smallest over it
+REACH = 1e4  # the curve goes on until |V - anchor| is so many times the largest, or the smallest over it
 WIDTHS = 3.0  # of the values, to which it goes on where there is no anchor
 
 
@@ -104,7 +104,7 @@ def unit_for(values: Tensor, curvature: Callable[[Tensor], Tensor]) -> ValueUnit
     for side, anchor in shapes(least, most):
         powers, step = POWERS, 2.0**0.5
         for _ in range(FINER):
-            power = min(powers, key=lambda power: bend(between(power, side, anchor, least, most)))  # noqa: B023
+            power = min(powers, key=lambda power: bend(between(power, side, anchor, least, most)))
             step = step**0.4
             powers = [power * step**k for k in (-2, -1, 0, 1, 2)]
         unit = between(power, side, anchor, least, most)

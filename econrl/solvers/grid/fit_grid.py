@@ -24,8 +24,8 @@ def fitted(mdp: MDP, policy: StateFunction, description: dict[str, Any], margin:
     """The grid's description, fitted to where the states go under `policy`; with `space`, its points too."""
     low, high, median = visited_range(mdp, policy, margin)
     wide = description
-    for side, edges in (("low", low.tolist()), ("high", high.tolist())):
-        for i, edge in enumerate(edges):
+    for side, ends in (("low", low.tolist()), ("high", high.tolist())):
+        for i, edge in enumerate(ends):
             wider = {**wide, side: [*wide[side][:i], edge, *wide[side][i + 1 :]]}
             if undefined(mdp, wider) <= undefined(mdp, description) + MOST_UNDEFINED:
                 wide = wider  # else the model is not defined out there

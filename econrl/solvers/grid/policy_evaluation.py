@@ -102,8 +102,8 @@ def evaluation(
     name: str, policy: Sequence[tuple[MDP, Tensor]], value: GridValue, s: Tensor, v: Tensor, chunk: int, fill: Fill
 ) -> Evaluation:
     """The equation of a policy at the grid's states s (N, S), `chunk` states at a time, at the present `value`, which
-    is v (D N,) there. The policy is its actions (N, A) with the problem that they solve: one for each option, where there
-    are choices. Tomorrow the best is taken. States that have no value are left out.
+    is v (D N,) there. The policy is its actions (N, A) with the problem that they solve: one for each option, where
+    there are choices. Tomorrow the best is taken. States that have no value are left out.
 
     Raises SolveError, in the name of a method, where the model gives no finite numbers.
     """
@@ -147,7 +147,8 @@ def evaluate(
     remaining: Callable[[], float] = lambda: math.inf,
 ) -> None:
     """Put the value of a policy on a grid: by at most `steps` steps of GMRES, or fewer where those would take more than
-    the seconds `remaining`; in a life cycle, backwards. States in which the policy's reward is infinite are left out."""
+    the seconds `remaining`; in a life cycle, backwards. States at which the policy's reward is infinite are left out.
+    """
     if mdp.horizon is None:
         s = value.states()
         a = policy(s)

@@ -90,8 +90,8 @@ class GridIteration:
         self.chunk = max(CHUNK.get(mdp.device.type, CHUNK["cpu"]) // each, 1)
 
     def begin(self, rough: GridIteration | None = None) -> None:
-        """Start from the policy of a rough grid, or from one that keeps the state about where it is at a good reward; and
-        from its value."""
+        """Start from the policy of a rough grid, or from one that keeps the state about where it is at a good reward;
+        and from its value."""
         self.s = self.value.states()
         if rough is None or not self.take_over(rough):
             self.stay()
@@ -106,7 +106,7 @@ class GridIteration:
             return False
         shares = rough.policy.interpolate(self.s).movedim(0, -1)
         self.u = self.mdp.unsquash(self.mdp.clamp_shares(shares)).clamp(-LIMIT, LIMIT)
-        self.v = rough.value(self.s)
+        self.v: Tensor = rough.value(self.s)
         rewards = self.mdp.reward(self.s, self.mdp.act(self.s, self.u))
         if not (rewards.isfinite() & self.v.isfinite()).all():
             return False
@@ -140,8 +140,9 @@ class GridIteration:
         return max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-300)
 
     def sketch(self, rough: GridIteration | None = None) -> Tensor:
-        """A few steps, from a rough grid if there is one: enough for a policy that tells how far the states reach, and for the unit of the value, whose
-        values (..., D N) come back. Raises SolveError if there is no time for them."""
+        """A few steps, from a rough grid if there is one: enough for a policy that tells how far the states reach, and
+        for the unit of the value, whose values (..., D N) come back. Raises SolveError if there is no time for them.
+        """
         try:
             if self.mdp.horizon is None:
                 self.begin(rough)
@@ -162,9 +163,10 @@ class GridIteration:
         unit = self.value.unit
         if unit.power is None:
             return
-        curvature = self.value.grid.curvature
+        grid = self.value.grid
+        assert isinstance(grid, TensorGrid)
         v = torch.where(self.fill.alive, values, torch.nan).unflatten(-1, (self.value.layers, -1))
-        if curvature(v) < curvature(unit.raw(v)):
+        if grid.curvature(v) < grid.curvature(unit.raw(v)):
             self.value.unit = ValueUnit()
             self.store()
 
@@ -294,8 +296,8 @@ class GridIteration:
 
 
 def staying(mdp: MDP, size: float, s: Tensor, u: Tensor) -> Tensor:
-    """The reward, in units of its usual `size`, less what moving costs: the squared distance, in widths of the domain, a
-    thousandth of a width being worth one."""
+    """The reward, in units of its usual `size`, less what moving costs: the squared distance, in widths of the domain,
+    a thousandth of a width being worth one."""
     a = mdp.act(s, u)
     moved = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes) - s.unsqueeze(-2)
     moved = (moved / (mdp.high - mdp.low).clamp(min=1e-300))[..., mdp.continuous]
@@ -360,8 +362,8 @@ class ValueIteration(Iteration):
         if self.converged and self.it.evaluation(self.it.u, self.it.v).grows():
             self.converged = False
             self.message = (
-                "not to be relied on: states leave the grid, and the value that is extrapolated beyond it decides. Widen "
-                "the domain, or check that the value is finite"
+                "not to be relied on: states leave the grid, and the value that is extrapolated beyond it decides. "
+                "Widen the domain, or check that the value is finite"
             )
 
     def answer(self) -> Answer:
