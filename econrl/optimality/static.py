@@ -13,10 +13,8 @@ PROBES = 32
 def static_actions(mdp: MDP) -> Tensor:
     """Which actions (A,) move neither a state nor the discount factor; found once for each problem, and kept."""
     if static_actions not in mdp.found:
-        found = look_at_derivatives(mdp).tolist()  # numbers, whatever derivative is being taken around this
-        mdp.found[static_actions] = torch.tensor(found, device=mdp.device)
-    kept: Tensor = mdp.found[static_actions]
-    return kept
+        mdp.found[static_actions] = look_at_derivatives(mdp).tolist()  # whatever derivative is being taken around this
+    return torch.tensor(mdp.found[static_actions], device=mdp.device)
 
 
 def look_at_derivatives(mdp: MDP) -> Tensor:

@@ -640,7 +640,7 @@ def test_the_multiplier_of_an_irreversible_investment(action, monkeypatch):
     first = at(0.0)
     assert (model.optimum(first) > 0).any()
     assert residuals(mdp, structure, policy, torch.cat([first, tomorrow, at(2.0)])).abs().max() < 1e-9
-    monkeypatch.setattr(euler, "binding_multiplier", lambda mdp, structure, policy, s, a, depth: torch.zeros_like(a))
+    monkeypatch.setattr(euler, "binding_multiplier", lambda *args: torch.zeros_like(args[4]))
     assert residuals(mdp, structure, policy, first).abs().max() > 0.01
 
 

@@ -147,7 +147,7 @@ class Savings(Model):
 def test_a_last_period_that_leaves_nothing_tells_no_multipliers():
     """There the gain of a larger share is the reward's own: a policy scaled by it came out as nothing at all."""
     model = Savings()
-    solution = solve(model, TimeIteration(points=60))
+    solution = solve(model, TimeIteration(points=40))
     assert solution.info["converged"]
     m = torch.linspace(0.1, 8.0, 100, dtype=torch.float64)
     for t in range(model.horizon):
