@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from econrl.problem.layout import Slot
 from econrl.problem.mdp import MDP
+from econrl.spec.share_sets import ShareSet
 
 Slope = Callable[[Tensor], Tensor]
 """dQ/dy (B, n, A) at shares y (B, n, A) of B states."""
 SCAN, BISECTIONS = 32, 24  # points on a line, and steps from two of them to the peak between
 CLOSE, LEAST = 3e-4, 1e-3  # a peak so close, in shares of the share or of this, counts as found
 OFF = 1e-9  # a share this close to its bound is on it
-
-
 Room = Callable[[Tensor], tuple[Tensor, Tensor]]
 """How far back and how far on (B,) shares y (B, A) can be moved along a line."""
 
@@ -30,18 +31,26 @@ def lines(mdp: MDP) -> Iterator[tuple[Tensor, Room]]:
     room."""
     unit = torch.eye(mdp.A, dtype=mdp.dtype, device=mdp.device)
     for v, slot in mdp.continuous_actions:
-        shares = v.shares
         for i in slot.indices:
-            if shares.shared:
-                yield unit[i], lambda y, i=i, slot=slot: (y[:, i], 1 - y[:, slot.start : slot.stop].sum(dim=-1))
-                for j in range(i + 1, slot.stop):
-                    yield unit[i] - unit[j], lambda y, i=i, j=j: (y[:, i], y[:, j])
-            elif shares.below and shares.above:
-                yield unit[i], lambda y, i=i: (y[:, i], 1 - y[:, i])
-            elif shares.below or shares.above:
-                yield unit[i], lambda y, i=i: (y[:, i], y[:, i].clamp(min=1.0))
-            else:
-                yield unit[i], lambda y, i=i: (y[:, i].abs().clamp(min=1.0),) * 2
+            yield unit[i], partial(own_room, v.shares, slot, i)
+            for j in range(i + 1, slot.stop):
+                if v.shares.shared:
+                    yield unit[i] - unit[j], partial(exchange_room, i, j)
+
+
+def own_room(shares: ShareSet, slot: Slot, i: int, y: Tensor) -> tuple[Tensor, Tensor]:
+    """That of one share by itself; of a budget's, what it has and what is left."""
+    if shares.shared:
+        return y[:, i], 1 - y[:, slot.start : slot.stop].sum(dim=-1)
+    if shares.below and shares.above:
+        return y[:, i], 1 - y[:, i]
+    size = y[:, i].abs().clamp(min=1.0)
+    return (y[:, i] if shares.below or shares.above else size), size
+
+
+def exchange_room(i: int, j: int, y: Tensor) -> tuple[Tensor, Tensor]:
+    """That of an exchange between two parts of a budget."""
+    return y[:, i], y[:, j]
 
 
 def is_peak(mdp: MDP, slope: Slope, y: Tensor) -> Tensor:

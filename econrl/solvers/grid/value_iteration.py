@@ -72,6 +72,9 @@ class GridIteration:
     one where there is no choice.
     """
 
+    u: Tensor
+    v: Tensor
+
     def __init__(
         self,
         method: Iterated,
@@ -106,7 +109,7 @@ class GridIteration:
             return False
         shares = rough.policy.interpolate(self.s).movedim(0, -1)
         self.u = self.mdp.unsquash(self.mdp.clamp_shares(shares)).clamp(-LIMIT, LIMIT)
-        self.v: Tensor = rough.value(self.s)
+        self.v = rough.value(self.s)
         rewards = self.mdp.reward(self.s, self.mdp.act(self.s, self.u))
         if not (rewards.isfinite() & self.v.isfinite()).all():
             return False
