@@ -72,7 +72,7 @@ def rejected(mdp: MDP, structure: Structure, policy: Function, seed: int) -> flo
     the optimum; an exact one gives 0.05 as well. Periods in which an action is next to a bound do not count.
 
     Conditions may share their noise, as those of hours and consumption do, or have none. The test has directions with
-    noise alone (`testable`), and as many degrees of freedom: a mean without noise, however small, is always significant.
+    noise alone (`testable`), and as many degrees of freedom: without noise, a mean however small is significant.
 
     Source: Den Haan and Marcet (1994), "Accuracy in simulations", REStud 61.
     """
