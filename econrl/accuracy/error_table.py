@@ -14,7 +14,7 @@ value      |V(s) - V*(s)| over the mean |V*| of the sample, where a closed form 
 infeasible share of states at which an action breaks a bound, or reward or action is not finite
 outside    share of states that lie outside the domain
 rejected   share of simulated paths on which the first-order conditions are rejected at the 5 per cent level; 0.05 is
-           what an exact policy gives (Den Haan and Marcet 1994; `certificates.py`)
+           what an exact policy gives (Den Haan and Marcet 1994; `certificates.py`); no row where nothing is random
 welfare    share of consumption that would make good for not having the reference policy (`certificates.py`): the
            closed form, or one that is given
 restarted  share of periods in which a simulated path left the domain by half of its width, and began anew
@@ -81,7 +81,9 @@ def certificates(
     """The measures of whole paths, each with its unit."""
     found: dict[str, tuple[str, float]] = {}
     if structure.exists and mdp.horizon is None:
-        found["rejected"] = "share", rejected(mdp, structure, policy, REPORTED_SEED)
+        share = rejected(mdp, structure, policy, REPORTED_SEED)
+        if share is not None:
+            found["rejected"] = "share", share
     if reference is None and mdp.exact_policy(mdp.low) is not None:
         reference = cast(Function, mdp.exact_policy)
     if reference is not None:
