@@ -82,6 +82,7 @@ class GridIteration:
     ) -> None:
         self.method, self.mdp, self.look_at_the_clock = method, mdp, look_at_the_clock
         self.unit = unit
+        self.v: Tensor
         self.value, self.policy = GridValue(mdp, **description), GridPolicy(mdp, **description)
         self.value.unit = unit or self.value.unit
         self.given = [mdp.given(option) for option in mdp.options]
@@ -106,7 +107,7 @@ class GridIteration:
             return False
         shares = rough.policy.interpolate(self.s).movedim(0, -1)
         self.u = self.mdp.unsquash(self.mdp.clamp_shares(shares)).clamp(-LIMIT, LIMIT)
-        self.v: Tensor = rough.value(self.s)
+        self.v = rough.value(self.s)
         rewards = self.mdp.reward(self.s, self.mdp.act(self.s, self.u))
         if not (rewards.isfinite() & self.v.isfinite()).all():
             return False
