@@ -85,6 +85,7 @@ class GridIteration:
     ) -> None:
         self.method, self.mdp, self.look_at_the_clock = method, mdp, look_at_the_clock
         self.unit = unit
+        self.v: Tensor
         self.value, self.policy = GridValue(mdp, **description), GridPolicy(mdp, **description)
         self.value.unit = unit or self.value.unit
         self.given = [mdp.given(option) for option in mdp.options]
