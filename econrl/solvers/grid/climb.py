@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from econrl.problem.layout import Slot
 from econrl.problem.mdp import MDP
 
 Slope = Callable[[Tensor], Tensor]
@@ -33,15 +35,28 @@ def lines(mdp: MDP) -> Iterator[tuple[Tensor, Room]]:
         shares = v.shares
         for i in slot.indices:
             if shares.shared:
-                yield unit[i], lambda y, i=i, slot=slot: (y[:, i], 1 - y[:, slot.start : slot.stop].sum(dim=-1))
+                yield unit[i], partial(of_rest, i=i, slot=slot)
                 for j in range(i + 1, slot.stop):
-                    yield unit[i] - unit[j], lambda y, i=i, j=j: (y[:, i], y[:, j])
-            elif shares.below and shares.above:
-                yield unit[i], lambda y, i=i: (y[:, i], 1 - y[:, i])
-            elif shares.below or shares.above:
-                yield unit[i], lambda y, i=i: (y[:, i], y[:, i].clamp(min=1.0))
+                    yield unit[i] - unit[j], partial(of_pair, i=i, j=j)
             else:
-                yield unit[i], lambda y, i=i: (y[:, i].abs().clamp(min=1.0),) * 2
+                yield unit[i], partial(of_one, i=i, bounds=shares.below + shares.above)
+
+
+def of_one(y: Tensor, i: int, bounds: int) -> tuple[Tensor, Tensor]:
+    """The room of an action with so many bounds."""
+    own = y[:, i]
+    far = own.abs().clamp(min=1.0)
+    return (own, 1 - own) if bounds == 2 else (own if bounds else far, far)
+
+
+def of_rest(y: Tensor, i: int, slot: Slot) -> tuple[Tensor, Tensor]:
+    """The room of a part of a budget against what is left of it."""
+    return y[:, i], 1 - y[:, slot.start : slot.stop].sum(dim=-1)
+
+
+def of_pair(y: Tensor, i: int, j: int) -> tuple[Tensor, Tensor]:
+    """The room of a part of a budget against another."""
+    return y[:, i], y[:, j]
 
 
 def is_peak(mdp: MDP, slope: Slope, y: Tensor) -> Tensor:
