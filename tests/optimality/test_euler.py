@@ -775,3 +775,35 @@ def test_where_each_action_moves_its_own_state_nothing_is_solved():
     general = euler_residuals(mdp, dataclasses.replace(structure, own=()), policy, s)
     assert (euler_residuals(mdp, structure, policy, s) - general).abs().max() < 1e-12
     assert find_structure(MDP(Portfolio(n=2))).own == ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Idle(Model):
+    """Wages so low that the rich do not work: l = 0 for many periods, c = (1 - (beta R)^(1/2)/R) b."""
+
+    beta: float = 0.95
+    R: float = 1.03
+
+    def states(self):
+        return State("b", low=10.0, high=30.0)
+
+    def actions(self):
+        return Action("l", low=0.0, high=1.0), Action("c", low=0.0, high=lambda s, a: s.b + 0.3 * a.l)
+
+    def reward(self, s, a):
+        return -1 / ((1 - a.l) * a.c)
+
+    def transition(self, s, a, e):
+        return {"b": self.R * (s.b + 0.3 * a.l - a.c)}
+
+
+def test_an_action_that_stays_at_its_bound_is_not_what_undoes_a_deviation(monkeypatch):
+    model = Idle()
+    mdp, structure, s = setup(model)
+
+    def policy(s):
+        return torch.cat([0 * s, (1 - (model.beta * model.R) ** 0.5 / model.R) * s], dim=-1)
+
+    assert residuals(mdp, structure, policy, s).abs().max() < 1e-9
+    monkeypatch.setattr(euler, "on_fixed_bounds", lambda *args: None)  # its multiplier two periods ahead is not known
+    assert residuals(mdp, structure, policy, s).abs().max() > 0.01

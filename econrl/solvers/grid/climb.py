@@ -15,13 +15,14 @@ from torch import Tensor
 
 from econrl.problem.layout import Slot
 from econrl.problem.mdp import MDP
-from econrl.spec.share_sets import ShareSet
 
 Slope = Callable[[Tensor], Tensor]
 """dQ/dy (B, n, A) at shares y (B, n, A) of B states."""
 SCAN, BISECTIONS = 32, 24  # points on a line, and steps from two of them to the peak between
 CLOSE, LEAST = 3e-4, 1e-3  # a peak so close, in shares of the share or of this, counts as found
 OFF = 1e-9  # a share this close to its bound is on it
+
+
 Room = Callable[[Tensor], tuple[Tensor, Tensor]]
 """How far back and how far on (B,) shares y (B, A) can be moved along a line."""
 
@@ -31,25 +32,30 @@ def lines(mdp: MDP) -> Iterator[tuple[Tensor, Room]]:
     room."""
     unit = torch.eye(mdp.A, dtype=mdp.dtype, device=mdp.device)
     for v, slot in mdp.continuous_actions:
+        shares = v.shares
         for i in slot.indices:
-            yield unit[i], partial(own_room, v.shares, slot, i)
-            for j in range(i + 1, slot.stop):
-                if v.shares.shared:
-                    yield unit[i] - unit[j], partial(exchange_room, i, j)
+            if shares.shared:
+                yield unit[i], partial(of_rest, i=i, slot=slot)
+                for j in range(i + 1, slot.stop):
+                    yield unit[i] - unit[j], partial(of_pair, i=i, j=j)
+            else:
+                yield unit[i], partial(of_one, i=i, bounds=shares.below + shares.above)
 
 
-def own_room(shares: ShareSet, slot: Slot, i: int, y: Tensor) -> tuple[Tensor, Tensor]:
-    """That of one share by itself; of a budget's, what it has and what is left."""
-    if shares.shared:
-        return y[:, i], 1 - y[:, slot.start : slot.stop].sum(dim=-1)
-    if shares.below and shares.above:
-        return y[:, i], 1 - y[:, i]
-    size = y[:, i].abs().clamp(min=1.0)
-    return (y[:, i] if shares.below or shares.above else size), size
+def of_one(y: Tensor, i: int, bounds: int) -> tuple[Tensor, Tensor]:
+    """The room of an action with so many bounds."""
+    own = y[:, i]
+    far = own.abs().clamp(min=1.0)
+    return (own, 1 - own) if bounds == 2 else (own if bounds else far, far)
 
 
-def exchange_room(i: int, j: int, y: Tensor) -> tuple[Tensor, Tensor]:
-    """That of an exchange between two parts of a budget."""
+def of_rest(y: Tensor, i: int, slot: Slot) -> tuple[Tensor, Tensor]:
+    """The room of a part of a budget against what is left of it."""
+    return y[:, i], 1 - y[:, slot.start : slot.stop].sum(dim=-1)
+
+
+def of_pair(y: Tensor, i: int, j: int) -> tuple[Tensor, Tensor]:
+    """The room of a part of a budget against another."""
     return y[:, i], y[:, j]
 
 
