@@ -217,7 +217,7 @@ def portfolio(m: Any, nodes: tuple[Array, Array, Array], survival: Any, gamma: f
     """Returns, incomes and probabilities in `nodes`. The share by bisection on E (R - safe) u'(c') at each amount kept,
     then the endogenous grid; the value after the last age is u(m)."""
     R, y, p = nodes
-    kept = np.append(1e-8, spread(0.0, 30.0, 150 * fine)[1:])
+    kept = np.append(1e-8, spread(0.0, 30.0, 300 * fine)[1:])
     tables = [(np.array([0.0, 100.0]), np.array([0.0, 100.0]))] * (m.horizon + 1)
 
     def marginal(k: Array, share: Array, table: Any) -> Array:

@@ -29,12 +29,13 @@ def named(mdp: MDP, s: Tensor) -> dict[str, np.ndarray]:
 
 
 @torch.no_grad()
-def right_answers(name: str, model: econrl.Model, file: Path, again: bool = False) -> pd.DataFrame:
+def right_answers(name: str, model: econrl.Model, file: Path, only: tuple[str, ...] = ()) -> pd.DataFrame:
     """Held-out states and the right actions there, a row a state, from `file` or anew; `change` is by how much the
-    worst action changed when the grids were doubled."""
+    worst action (of `only` these) changed when the grids were doubled. Rows of a model that has changed are to be
+    deleted from `file`."""
     kept = pd.read_csv(file) if file.exists() else pd.DataFrame({"model": []})
     found = kept[kept["model"] == name].dropna(axis=1, how="all")
-    if len(found) and not again:
+    if len(found):
         return found
     mdp, generator = MDP(model), torch.Generator().manual_seed(20_261_125)
     coarse, answer = (ANSWERS[type(model).__name__](model, fine) for fine in (1, 2))
@@ -54,7 +55,9 @@ def right_answers(name: str, model: econrl.Model, file: Path, again: bool = Fals
     rows = pd.DataFrame({**points, **right}).assign(
         model=name,
         sample=np.where(np.arange(len(inside)) < len(inside) - POINTS, "simulated", "inside"),
-        change=max(distance(rough[column], right[column], widths.get(column, np.nan)).max() for column in right),
+        change=max(
+            distance(rough[column], right[column], widths.get(column, np.nan)).max() for column in only or right
+        ),
     )
     kept = pd.concat([kept[kept["model"] != name], rows], ignore_index=True)
     kept.to_csv(file, index=False, float_format="%.9g")
