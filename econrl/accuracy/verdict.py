@@ -7,6 +7,7 @@ Both are taken at states of the policy's own simulation, and at states of the wh
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ ACCURATE, ROUGH, DO_NOT_USE = "accurate", "rough", "do not use"
 WORDS = (ACCURATE, ROUGH, DO_NOT_USE)
 POLICY_LIMITS = 2e-3, 1e-2  # errors up to which a policy is accurate, and up to which it is rough
 VALUE_LIMITS = 5e-3, 5e-2  # the same for a value, in consumption units
+HIGH = 0.99  # the quantile at which an accurate policy must not be more than rough
 STATES, SEED = 200, 246_813_579  # of the simulation, and half as many of the domain; not those that a run was judged by
 AMPLIFIED = 100.0  # times the distance by the Euler equation alone may understate a policy's error
 BROKEN, LEAVES = 0.01, 0.01  # share of states with no finite reward or value, of periods in which paths leave
@@ -70,21 +72,44 @@ def judge(mdp: MDP, structure: Structure, policy: Function, value: Function) -> 
     samples = {"its own simulation": (simulated[:STATES], 1.0), "the domain": (box, 0.5)}
     findings = []
     for where, (s, weight) in samples.items():
-        lost = share_broken(mdp, policy, value, s)
+        finite = finite_at(mdp, policy, value, s)
+        lost = 1 - float(finite.double().mean())
         if lost > BROKEN:
             why = f"no finite action, reward or value at {lost:.0%} of the states of {where}"
-            return Verdict(DO_NOT_USE, why, float("inf"), float("inf"), leaves)
-        finite = finite_at(mdp, policy, value, s)
-        by_action, name = policy_errors(mdp, structure, policy, value, s[finite], leaves, generator)
-        bellman = value_error(mdp, policy, value, s[finite])
-        findings.append((weight * float(by_action.max()), weight * bellman, where, name[int(by_action.argmax())]))
-    policy_error, _, where, action = max(findings)
-    value_off = max(found[1] for found in findings)
-    grade = max(graded(policy_error, POLICY_LIMITS), graded(value_off, VALUE_LIMITS))
-    why = f"{action} is off by {in_percent(policy_error)} on {where}"
-    if graded(value_off, VALUE_LIMITS) > graded(policy_error, POLICY_LIMITS):
+            return Verdict(DO_NOT_USE, why, math.inf, math.inf, leaves)
+        distances = weight * policy_errors(mdp, structure, policy, value, s[finite], leaves, generator)
+        findings.append(Finding(where, distances, weight * value_error(mdp, policy, value, s[finite])))
+    worse = max(findings, key=lambda found: found.mean)
+    value_off, worst = (max(getattr(found, name) for found in findings) for name in ("value", "worst"))
+    grade = max(graded(worse.mean, POLICY_LIMITS), graded(value_off, VALUE_LIMITS))
+    action = columns_of(mdp.action_slots)[int(worse.distances.mean(dim=0).argmax())]
+    why = f"{action} is off by {in_percent(worse.mean)} on {worse.where}"
+    if grade == 0 and worst > POLICY_LIMITS[1]:
+        grade, why = 1, f"{why}, by {in_percent(worst)} at one state in a hundred"
+    if graded(value_off, VALUE_LIMITS) > graded(worse.mean, POLICY_LIMITS):
         why = f"the value is off by {in_percent(value_off)} of one period's consumption"
-    return Verdict(WORDS[grade], why, policy_error, value_off, leaves)
+    return Verdict(WORDS[grade], why, worse.mean, value_off, leaves)
+
+
+@dataclass
+class Finding:
+    """What is found in one sample, weighed."""
+
+    where: str
+    distances: Tensor
+    """Of each action at each state, (n, A)."""
+    value: float
+    """The value's error."""
+
+    @property
+    def mean(self) -> float:
+        """The mean distance of the worst action."""
+        return float(self.distances.mean(dim=0).max())
+
+    @property
+    def worst(self) -> float:
+        """What the distance of the worst action is at one state in a hundred."""
+        return float(self.distances.quantile(HIGH, dim=0).max())
 
 
 def policy_errors(
@@ -95,24 +120,23 @@ def policy_errors(
     s: Tensor,
     leaves: float,
     generator: torch.Generator,
-) -> tuple[Tensor, list[str]]:
-    """The mean distance of each action (A,) at the states s (n, S), and what the actions are called.
+) -> Tensor:
+    """The distance of each action (m, A) at states of s (n, S).
 
     By the Euler equation, with the policy's own later errors where these could matter; by the value where there is no
     such equation, and besides where paths leave the domain: to save everything satisfies every Euler equation.
     """
-    names = columns_of(mdp.action_slots)
     euler = by_euler(mdp, structure, policy, s)
     mdp, at = affordable(mdp, euler, s)
     if not euler:
-        return value_gaps(mdp, policy, value, at).distance.mean(dim=0), names
-    found = euler_gaps(mdp, structure, policy, at).distance.mean(dim=0)
+        return value_gaps(mdp, policy, value, at).distance
+    found = euler_gaps(mdp, structure, policy, at).distance
     accurate, rough = POLICY_LIMITS
-    if accurate / AMPLIFIED < found.max() < rough:
-        found = euler_gaps(mdp, structure, policy, at, generator).distance.mean(dim=0)
+    if accurate / AMPLIFIED < found.mean(dim=0).max() < rough:
+        found = euler_gaps(mdp, structure, policy, at, generator).distance
     if leaves > LEAVES:
-        found = found.maximum(value_gaps(mdp, policy, value, at).distance.mean(dim=0))
-    return found, names
+        found = found.maximum(value_gaps(mdp, policy, value, at).distance)
+    return found
 
 
 def value_error(mdp: MDP, policy: Function, value: Function, s: Tensor) -> float:
@@ -125,11 +149,6 @@ def finite_at(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
     """Where action, reward and value are finite and the action is allowed, (n,)."""
     a = policy(s)
     return mdp.feasible(s, a) & mdp.reward(s, a).isfinite() & value(s).isfinite()
-
-
-def share_broken(mdp: MDP, policy: Function, value: Function, s: Tensor) -> float:
-    """Share of the states where they are not."""
-    return 1 - float(finite_at(mdp, policy, value, s).double().mean())
 
 
 def graded(error: float, limits: tuple[float, float]) -> int:
