@@ -30,7 +30,8 @@ from econrl.solvers.polish.polish_run import EXACT
 from econrl.storage.checkpoint import function_from, function_state
 
 GOOD_START = 0.01  # held-out error of a policy from which the polish can begin: Gauss-Newton has converged
-ENOUGH, ENOUGH_BY_EGM = 1e-8, 1e-4  # held-out errors at which no other method is asked
+ENOUGH = 1e-8  # held-out error at which no other method is asked
+GOOD, GOOD_WITHOUT_LIMIT = 1e-4, 5e-4  # the same where a grid method has converged; where time is not limited
 OUTSIDE, MOST_WIDENINGS = 0.1, 2  # share of the simulated states outside the domain that calls for a wider one
 OF_WHAT_IS_LEFT = 0.6  # share of the time left that a candidate may take where others come after it
 
@@ -104,15 +105,18 @@ class Stages:
             self.error, self.drift = self.held_out.judge(*task.warm_start)
         self.log: list[dict[str, Any]] = []
         self.messages: list[str] = []
+        self.refusals: list[str] = []
+        """Why methods cannot treat the model: said where the answer is not good."""
         self.steps, self.over, self.interrupted, self.widenings = 0, False, False, 0
         self.checkpoint = None if task.checkpoint is None else StageCheckpoint(task.checkpoint)
 
     def able(self, methods: list[Method], mdp: MDP) -> list[Method]:
         """Those of the methods that can treat the problem at a cost that is bearable, the cheapest first."""
+        self.refusals = []
         for method in methods:
             reason = method.refuse(mdp)
             if reason is not None and not mdp.choices:
-                self.messages.append(f"no {method.name}: {reason}")
+                self.refusals.append(f"no {method.name}: {reason}")
         able = [method for method in methods if method.why_not(mdp) is None and method.cost(mdp) < math.inf]
         return sorted(able, key=lambda method: method.cost(mdp))
 
@@ -137,10 +141,15 @@ class Stages:
         self.messages.append(f"{found.text}: widened to {in_numbers(found.domain)}")
         return True
 
+    @property
+    def has_converged(self) -> bool:
+        """Whether the best so far is that of a grid method that has converged."""
+        return self.best is not None and self.best.converged and self.by in (EGM.name, VI.name, TimeIteration.name)
+
     def next_of(self, able: list[Method]) -> Method | None:
         """The first of the methods that can reach further than the best so far, unless that is enough."""
-        by_egm = self.by == EGM.name and self.best is not None and self.best.converged
-        if self.over or self.error <= (ENOUGH_BY_EGM if by_egm else ENOUGH):
+        good = GOOD if self.task.time_limit is not None else GOOD_WITHOUT_LIMIT
+        if self.over or self.error <= (good if self.has_converged else ENOUGH):
             return None
         return next((method for method in able if method.reach(self.held_out.mdp) < self.error), None)
 
@@ -245,10 +254,10 @@ class Stages:
     def result(self) -> Result:
         """The best stage's policy and value."""
         if self.best is None:
-            raise SolveError("no stage gave a policy: " + "; ".join(self.messages))
-        iterated = self.by in (EGM.name, VI.name, TimeIteration.name) and self.best.converged
-        converged = iterated or self.error <= max(EXACT, self.task.tol or 0.0)
-        message = "; ".join([f"the policy is that of {self.by}", *self.messages])
+            raise SolveError("no stage gave a policy: " + "; ".join([*self.messages, *self.refusals]))
+        converged = self.has_converged or self.error <= max(EXACT, self.task.tol or 0.0)
+        others = self.refusals if self.error > GOOD_WITHOUT_LIMIT else []
+        message = "; ".join([f"the policy is that of {self.by}", *self.messages, *others])
         best, model = self.best, self.task.model
         return Result(best.policy, best.value, self.log, self.steps, converged, message, self.interrupted, model=model)
 
