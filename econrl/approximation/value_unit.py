@@ -15,6 +15,7 @@ FINER = 5  # searches for the power, each on a narrower range
 ROOM = 0.1  # between an anchor and values of both signs, in ranges of them
 WORTH = 0.5  # share of the curvature in V itself below which another unit is taken
 REACH = 1e4  # the curve goes on until |V - anchor| is so many times the largest, or the smallest over it
+NEAREST = 1e-12  # |V - anchor|, of the largest, of what is at its anchor
 WIDTHS = 3.0  # of the values, to which it goes on where there is no anchor
 
 
@@ -131,5 +132,5 @@ def between(power: float, side: int, anchor: float, least: float, most: float) -
     else:
         near, far = sorted(abs(v - anchor) for v in (least, most))
         scale = far
-        ends = sorted(at ** (side * power) for at in (near / far / REACH, REACH))
+        ends = sorted(at ** (side * power) for at in (max(near / far, NEAREST) / REACH, REACH))
     return ValueUnit(power, side, anchor, scale, *ends)

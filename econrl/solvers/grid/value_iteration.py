@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Protocol
@@ -38,6 +39,7 @@ SKETCH_POINTS = 60  # a state
 SPACINGS = [k / 2 for k in range(15)]
 SKETCH_STEPS = 6  # iterations on the coarse grid: how far the states reach needs no more
 STAY = 1e6  # what a move by the width of the domain costs the first policy, in usual rewards
+UNSETTLED, SETTLING = 10, 0.1  # iterations after which the change must once have been so small
 FIRST_LIMIT = 4.0  # of u in the policy that the iteration starts from: shares of 0.02 to 0.98
 
 
@@ -347,7 +349,7 @@ class ValueIteration(Iteration):
 
     def __init__(self, method: Iterated, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(method, mdp, task, held_out)
-        self.method, self.first = method, True
+        self.method, self.first, self.steps_on_grid = method, True, 0
 
     def begin(self) -> None:
         grid, rough = sketched(self.method, self.mdp, self.look_at_the_clock)
@@ -363,12 +365,23 @@ class ValueIteration(Iteration):
         scan = self.first or self.change <= self.wanted  # a second maximum may hide elsewhere
         self.note(self.it.step(scan), converges=scan)
         self.first = False
+        self.steps_on_grid += 1
+        splines = self.description.get("interpolation") == "cubic"
+        if splines and self.steps_on_grid == UNSETTLED and self.smallest > SETTLING:
+            self.calm_down()
         if self.converged and self.it.evaluation(self.it.u, self.it.v).grows():
             self.converged = False
             self.message = (
                 "not to be relied on: states leave the grid, and the value that is extrapolated beyond it decides. "
                 "Widen the domain, or check that the value is finite"
             )
+
+    def calm_down(self) -> None:
+        """Begin anew with values that are linear between the points: less exact, but no policy makes them oscillate, as
+        splines may where paths leave the grid or first policies are far off."""
+        self.begin_on({**self.description, "interpolation": "linear"}, ValueUnit())
+        self.it.begin()
+        self.first, self.change, self.smallest, self.since = True, math.inf, math.inf, 0
 
     def answer(self) -> Answer:
         return self.it.policy, self.it.value
@@ -386,11 +399,11 @@ class ValueIteration(Iteration):
             "v": self.it.v,
             "alive": self.it.fill.alive,
         }
-        return {**super().state(), **grid, "first": self.first}
+        return {**super().state(), **grid, "first": self.first, "steps_on_grid": self.steps_on_grid}
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
-        self.first = state["first"]
+        self.first, self.steps_on_grid = state["first"], state["steps_on_grid"]
         self.begin_on(state["grid"], ValueUnit(**(state["unit"] or {})))
         self.it.s = self.it.value.states()
         self.it.u, self.it.v = (state[name].to(self.it.s) for name in ("u", "v"))
