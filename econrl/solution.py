@@ -22,7 +22,7 @@ from econrl.optimality.structure import Structure
 from econrl.problem import frames as tables
 from econrl.problem.domain import outside_text
 from econrl.problem.mdp import MDP
-from econrl.problem.quadrature import FINER, Quadrature
+from econrl.problem.quadrature import FINER
 from econrl.problem.simulate import own_states
 from econrl.problem.simulate import paths as simulated_paths
 from econrl.problem.state_function import Box, StateFunction
@@ -84,8 +84,7 @@ class Solution:
     def verdict(self) -> Verdict:
         """Whether to trust it: accurate, rough, or do not use, and why (`accuracy/verdict.py`)."""
         if "verdict" not in self.info:
-            mdp = self.mdp.with_quadrature(Quadrature())
-            self.info["verdict"] = judge(mdp, self.structure, self._policy, self._value).describe()
+            self.info["verdict"] = judge(self.mdp, self.structure, self._policy, self._value).describe()
         return Verdict(**self.info["verdict"])
 
     @property

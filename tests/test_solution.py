@@ -300,7 +300,7 @@ def test_compare_measures_all_methods_at_the_same_states(monkeypatch):
         "method", "seconds", "steps", "sample", "measure", "unit", "mean", "p99", "max", "message"
     ]  # fmt: skip
     per_method = table.groupby("method").size()
-    assert per_method["ddpg"] == per_method["ddpg#2"] == 15
+    assert per_method["ddpg"] == per_method["ddpg#2"] == 21
     failed = table[table["method"] == "failing"]
     assert len(failed) == 1
     assert failed["message"].item() == "no luck today"

@@ -107,7 +107,8 @@ class Stages:
         self.messages: list[str] = []
         self.refusals: list[str] = []
         """Why methods cannot treat the model: said where the answer is not good."""
-        self.steps, self.over, self.interrupted, self.widenings = 0, False, False, 0
+        self.steps, self.over, self.interrupted = 0, False, False
+        self.widenings, self.was_widened = 0, False
         self.checkpoint = None if task.checkpoint is None else StageCheckpoint(task.checkpoint)
 
     def able(self, methods: list[Method], mdp: MDP) -> list[Method]:
@@ -137,7 +138,7 @@ class Stages:
             self.error, self.drift = held_out.judge(self.best.policy, self.best.value)
         except RuntimeError:  # its networks have other inputs there
             return False
-        self.task, self.held_out = dataclasses.replace(task, model=model), held_out
+        self.task, self.held_out, self.was_widened = dataclasses.replace(task, model=model), held_out, True
         self.messages.append(f"{found.text}: widened to {in_numbers(found.domain)}")
         return True
 
@@ -258,7 +259,7 @@ class Stages:
         converged = self.has_converged or self.error <= max(EXACT, self.task.tol or 0.0)
         others = self.refusals if self.error > GOOD_WITHOUT_LIMIT else []
         message = "; ".join([f"the policy is that of {self.by}", *self.messages, *others])
-        best, model = self.best, self.task.model
+        best, model = self.best, self.task.model if self.was_widened else None
         return Result(best.policy, best.value, self.log, self.steps, converged, message, self.interrupted, model=model)
 
 

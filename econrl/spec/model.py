@@ -127,7 +127,7 @@ class Model:
 
     def with_fields(self, fields: dict[str, Any]) -> Self:
         """A copy with other fields, on the same domain."""
-        return dataclasses.replace(self, **fields).with_domain(self.domain)  # type: ignore[type-var]
+        return dataclasses.replace(self, **fields).carrying(self.domain)  # type: ignore[type-var]
 
     @classmethod
     def require_dataclass(cls) -> None:
@@ -176,15 +176,19 @@ class Model:
         A pair low, high for each state to be changed; for a vector, numbers for all its parts, or a sequence with one
         for each. The others keep theirs. Raises SpecError for what is no state, or no domain of it.
         """
+        model = self.carrying({**self.domain, **domain})
+        model.states()  # raises where a domain is none
+        return model
+
+    def carrying(self, domain: dict[str, Any]) -> Self:
+        """The same model on this domain, which is not tried: parameters may be tensors of a batch."""
         if not domain:
             return self
         model = dataclasses.replace(self)  # type: ignore[type-var]
-        own = model.states
         if "group_features" in vars(self):
             object.__setattr__(model, "group_features", self.group_features)
-        object.__setattr__(model, "_domain", {**self.domain, **domain})
-        object.__setattr__(model, "states", partial(on_domain, own, model.domain, self.title))
-        model.states()  # raises where a domain is none
+        object.__setattr__(model, "_domain", domain)
+        object.__setattr__(model, "states", partial(on_domain, model.states, domain, self.title))
         return model
 
 

@@ -95,7 +95,8 @@ def quick():
             for name, cls in list(vars(module).items()):
                 if cls in METHODS.values() and cls is not auto.Auto:
                     patch.setattr(module, name, small_by_default(cls))
-        patch.setattr(auto, "GOOD_START", 0.0)  # the actor-critic is a stage of every long way
+        for enough in ("GOOD_START", "GOOD", "GOOD_WITHOUT_LIMIT"):  # the actor-critic is a stage of every long way
+            patch.setattr(auto, enough, 0.0)
         patch.setattr(sys.modules["econrl.solve"], "check", lambda model: [])
         patch.setattr(HeldOut, "simulate", lambda self, f: own_states(self.mdp, f, 60, 20, 2, self._generator()))
         yield
@@ -288,7 +289,7 @@ def test_auto_goes_on_with_the_stage_that_ctrl_c_ended(model, tmp_path, monkeypa
 
 def test_auto_is_tested_in_all_its_stages():
     names = [[row["stage"] for _, row in solution_of(auto.Auto, m).training.iterrows()] for m in STAGES]
-    assert [list(dict.fromkeys(rows)) for rows in names] == [["perturbation", "ddpg", "newton"], ["vi"]]
+    assert [list(dict.fromkeys(rows)) for rows in names] == [["perturbation", "vi", "ddpg", "newton"], ["vi"]]
 
 
 @every_case
@@ -304,7 +305,7 @@ def test_a_late_error_leaves_the_earlier_answer(cls, model, tmp_path, monkeypatc
     solution = solve(cls, model, checkpoint=tmp_path / "run")
     if raised:
         assert "struck by lightning" in solution.info["message"]
-        assert solution.info["converged"] is False
+        assert solution.info["converged"] is False or cls is auto.Auto  # another of its stages may have converged
         assert len(solution.training) >= 1
 
 
