@@ -85,15 +85,14 @@ def sizes(mdp: MDP, a: Tensor) -> Tensor:
 
 def by_euler(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> bool:
     """Whether the policy's gaps at the states s (n, S) are found by the Euler equation: there is one, and tomorrow's
-    multipliers are known, or so few that the second expectation that each takes costs no more than the rest."""
+    multipliers are none, or known. Each would take a second expectation, and is no action's own at linked bounds."""
     if not structure.exists or not matter(structure) or multipliers_of(policy) is not None:
         return structure.exists
     low, high = near_bounds(mdp, mdp.shares(s, policy(s)))
     at_low, at_high = (
         torch.tensor(known, device=s.device) for known in (structure.matters_at_low, structure.matters_at_high)
     )
-    binding = ((low & at_low) | (high & at_high)).any(dim=-1).double().mean()
-    return float(binding) * len(mdp.nodes) <= 1
+    return not bool(((low & at_low) | (high & at_high)).any())
 
 
 def work(mdp: MDP, euler: bool) -> int:

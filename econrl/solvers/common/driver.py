@@ -18,6 +18,7 @@ from econrl.solvers.common.task import Answer, OutOfTime, Result, Task
 from econrl.solvers.common.tracker import Tracker
 
 HOME = Path(__file__).parents[2]  # econrl's own files
+MEASURING = 0.1  # share of a limited time that measuring may take
 AFTER_INTERRUPT = 3.0  # seconds that the last touch to an answer may take after Ctrl-C, which promises five in all
 
 
@@ -53,6 +54,7 @@ class Drive:
         torch.default_generator.manual_seed(task.seed)  # of networks' first weights, drawn on the CPU
         self.run = method.begin(mdp, task, self.tracker.held_out)
         self.step, self.measured, self.begun = 0, -1, False
+        self.spent_measuring = 0.0
         self.seconds, self.for_measuring = 0.0, 0.0  # that the last step and the last measurement took
         self.last: Answer | None = None  # that was measured
         self.message, self.unsaved, self.interrupted = "", "", False
@@ -109,7 +111,7 @@ class Drive:
         self.step += 1
         self.seconds = time.perf_counter() - began
         ends = run.converged or bool(run.message) or self.step == run.last_step or self.out_of_time
-        if ends or run.due(self.step):
+        if ends or (run.due(self.step) and not self.measures_too_much):
             self.measure()
         if ends or run.keeps(self.step):
             self.keep()
@@ -130,6 +132,12 @@ class Drive:
         return self.task.remaining() <= self.run.reserve + self.seconds + self.for_measuring
 
     @property
+    def measures_too_much(self) -> bool:
+        """Whether measuring took more than a tenth of a limited time, in a run whose answer does not depend on it."""
+        limited = self.run.overrules_measure and self.task.time_limit is not None
+        return limited and self.spent_measuring > MEASURING * self.task.elapsed()
+
+    @property
     def converged(self) -> bool:
         """Whether the run has converged by its own measure, or the error has reached the tolerance."""
         return self.run.converged or self.tracker.converged
@@ -141,6 +149,7 @@ class Drive:
             self.last = run.answer()
             best = self.tracker.measure(self.step, self.last, run.columns)
             self.measured, self.for_measuring = self.step, time.perf_counter() - began
+            self.spent_measuring += self.for_measuring
             run.measured(self.tracker.log[-1]["error"], best)
 
     def measure_at_the_end(self) -> None:
