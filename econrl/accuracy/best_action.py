@@ -14,7 +14,7 @@ Parts of a budget are moved against each other: to or from the part, or the rest
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -116,56 +116,70 @@ def nearest_root(
     """
     t, jumps = torch.zeros_like(start), torch.zeros_like(start, dtype=torch.bool)
     rows = ((start > 0) & (room > 0)).nonzero().flatten()
-    if len(rows) == 0:
-        return t, jumps
-    start, room, least = start[rows], room[rows], OFF * size[rows]
-    low, at_low = torch.zeros_like(start), start.clone()
-    high, at_high = torch.full_like(start, torch.inf), torch.full_like(start, -torch.inf)
-    trial = (PROBE * size[rows]).minimum(room)
+    search = Search.of(rows, start[rows], room[rows], size[rows])
     for step in range(REFINEMENTS):
-        found = slope(rows, trial)
-        positive = found > 0
-        low, at_low = torch.where(positive, trial, low), torch.where(positive, found, at_low)
-        high, at_high = torch.where(positive, high, trial), torch.where(positive, at_high, found)
-        # A straight line leads to where the slope vanishes: with the last two points where both are on one side.
-        met = (found.abs() <= STRAIGHT * start) & (step > 0)
-        ended = positive & (trial >= room)
-        narrow = high <= 1.1 * low.maximum(least)
-        done = met | ended | narrow
-        if done.any() or step == REFINEMENTS - 1:
-            done = done if step < REFINEMENTS - 1 else torch.ones_like(done)
-            straight = trial + found * trial / (start - found).clamp(min=1e-300)
-            root = torch.where(met, straight, torch.where(ended, room, torch.where(high.isfinite(), high, low)))
-            t[rows[done]] = torch.where(root <= 2 * least, torch.where(met, root, 0.0), root)[done].clamp(min=0)
-            jumps[rows[done]] = (narrow & ~met)[done]
-            keep = ~done
-            rows, start, room, least = rows[keep], start[keep], room[keep], least[keep]
-            low, at_low, high, at_high = low[keep], at_low[keep], high[keep], at_high[keep]
-            trial, found = trial[keep], found[keep]
-        if len(rows) == 0:
+        if len(search.rows) == 0:
             break
-        trial = next_trial(step, start, low, at_low, high, at_high, least, trial, found).minimum(room)
+        found = slope(search.rows, search.trial)
+        search.narrow_down(found)
+        root, jump, done = search.root(found, first=step == 0, last=step == REFINEMENTS - 1)
+        t[search.rows[done]], jumps[search.rows[done]] = root[done], jump[done]
+        search.trial = search.next_trial(found, step)
+        search = search.only(~done)
     return t, jumps
 
 
-def next_trial(
-    step: int,
-    start: Tensor,
-    low: Tensor,
-    at_low: Tensor,
-    high: Tensor,
-    at_high: Tensor,
-    least: Tensor,
-    trial: Tensor,
-    found: Tensor,
-) -> Tensor:
-    """Where the slope is to be looked at next (n,)."""
-    if step == 0:  # the straight line through zero and the probe
-        line = trial * start / (start - found)
-        return torch.where((found < start) & line.isfinite(), line, 10 * trial)
-    bracketed = high.isfinite()
-    secant = (low * at_high - high * at_low) / (at_high - at_low)
-    bisection = (low.maximum(least) * high).sqrt()
-    inside = secant.isfinite() & (secant > low) & (secant < high)
-    within = torch.where(inside & (step % 2 == 1), secant, bisection)
-    return torch.where(bracketed, within, 4 * trial)
+@dataclass
+class Search:
+    """The roots that are still sought, (m,) each: the slope is positive at `low`, and not at `high`."""
+
+    rows: Tensor
+    start: Tensor
+    room: Tensor
+    least: Tensor
+    """Below this, a place is zero."""
+    low: Tensor
+    at_low: Tensor
+    high: Tensor
+    at_high: Tensor
+    trial: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, start: Tensor, room: Tensor, size: Tensor) -> Search:
+        """The search before its first probe."""
+        endless = torch.full_like(start, torch.inf)
+        trial = (PROBE * size).minimum(room)
+        return cls(rows, start, room, OFF * size, torch.zeros_like(start), start, endless, -endless, trial)
+
+    def only(self, keep: Tensor) -> Search:
+        """Those that go on."""
+        return Search(*(getattr(self, field.name)[keep] for field in fields(self)))
+
+    def narrow_down(self, found: Tensor) -> None:
+        """Let the trial be one end of the bracket."""
+        positive = found > 0
+        self.low, self.at_low = torch.where(positive, self.trial, self.low), torch.where(positive, found, self.at_low)
+        self.high = torch.where(positive, self.high, self.trial)
+        self.at_high = torch.where(positive, self.at_high, found)
+
+    def root(self, found: Tensor, first: bool, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the root is, whether the slope jumps there, and whether that is known well enough."""
+        met = (found.abs() <= STRAIGHT * self.start) & (not first)
+        ended = (found > 0) & (self.trial >= self.room)
+        narrow = self.high <= 1.1 * self.low.maximum(self.least)
+        line = self.trial + found * self.trial / (self.start - found).clamp(min=1e-300)
+        bracket = torch.where(self.high.isfinite(), self.high, self.low)
+        bracket = torch.where(bracket <= 2 * self.least, 0.0, bracket)
+        root = torch.where(met, line, torch.where(ended, self.room, bracket)).clamp(min=0)
+        return root, narrow & ~met, met | ended | narrow | last
+
+    def next_trial(self, found: Tensor, step: int) -> Tensor:
+        """Where the slope is to be looked at next."""
+        if step == 0:  # the straight line through zero and the probe
+            line = self.trial * self.start / (self.start - found)
+            return torch.where((found < self.start) & line.isfinite(), line, 10 * self.trial).minimum(self.room)
+        secant = (self.low * self.at_high - self.high * self.at_low) / (self.at_high - self.at_low)
+        bisection = (self.low.maximum(self.least) * self.high).sqrt()
+        inside = secant.isfinite() & (secant > self.low) & (secant < self.high)
+        within = torch.where(inside & (step % 2 == 1), secant, bisection)
+        return torch.where(self.high.isfinite(), within, 4 * self.trial).minimum(self.room)
