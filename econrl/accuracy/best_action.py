@@ -26,7 +26,7 @@ Gain = Callable[[Tensor, Tensor], Tensor]
 OFF = 1e-9  # of a share's range: what is closer to a bound is on it, and a place so close is found
 ROUNDING = 1e-13  # of one period's consumption: an action that brings less to move is at its optimum
 PROBE = 1e-4  # of a share: the first move
-REFINEMENTS, STRAIGHT = 24, 0.05  # steps of the search at most; the gain left, of that at the start, where it ends
+REFINEMENTS, STRAIGHT = 16, 0.05  # steps of the search at most; the gain left, of that at the start, where it ends
 MATTERS = 10.0  # largest distance in square roots of twice the loss: beyond, an action does not matter where it is
 SMALLEST = 0.1  # an action is compared with itself, or with this share of its mean in the sample
 

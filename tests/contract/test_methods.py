@@ -44,6 +44,7 @@ SMALL = {
     **{"sketch_steps": 2, "start_batch": 16},
 }
 CONSTANTS = {
+    "accuracy.best_action.REFINEMENTS": 2,
     "approximation.constant_shares.ROUNDS": 1,
     "problem.simulate.LONGEST": 20,
     "solvers.grid.collocation.NEWTON_STEPS": 1,
@@ -87,7 +88,7 @@ every_case = pytest.mark.parametrize(("cls", "model"), CASES)
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Short fits, coarse measurements, and no check of the model: what these do has tests elsewhere."""
+    """Short fits, coarse measurements, no check of the model and no verdict: what these do has tests elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         for constant, value in CONSTANTS.items():
             patch.setattr(f"econrl.{constant}", value)
@@ -98,6 +99,7 @@ def quick():
         for enough in ("GOOD_START", "GOOD", "GOOD_WITHOUT_LIMIT"):  # the actor-critic is a stage of every long way
             patch.setattr(auto, enough, 0.0)
         patch.setattr(sys.modules["econrl.solve"], "check", lambda model: [])
+        patch.setattr(sys.modules["econrl.solve"], "warn", lambda solution: None)  # no verdict: it has its own tests
         patch.setattr(HeldOut, "simulate", lambda self, f: own_states(self.mdp, f, 60, 20, 2, self._generator()))
         yield
 
