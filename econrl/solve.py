@@ -121,7 +121,8 @@ def solve(
     }
     value = unscaled(solved, result.value) if isinstance(solved, ScaledFamily) else result.value
     solution = Solution(result.model or model, result.policy, value, pd.DataFrame(result.log), info)
-    warn(solution)
+    with arithmetic(chosen), torch.random.fork_rng(devices=[]):
+        warn(solution)
     return solution
 
 

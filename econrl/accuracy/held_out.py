@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl.accuracy.optimality_gaps import affordable, by_euler, euler_gaps, value_gaps
+from econrl.accuracy.optimality_gaps import TOO_FEW, affordable, by_euler, euler_gaps, value_gaps
 from econrl.optimality.euler import euler_residuals
 from econrl.optimality.find_structure import find_structure
 from econrl.problem.bellman import bellman_residual
@@ -17,7 +17,6 @@ from econrl.problem.simulate import own_states
 from econrl.problem.state_function import Function
 from econrl.spec.model import Model
 
-TOO_FEW = 100  # states
 REPORTED_SEED, SELECTION_SEED = 987_654_321, 123_456_789  # never the same states for choosing and for reporting
 
 

@@ -25,7 +25,7 @@ from econrl.problem.state_function import Function
 
 FAINT = 0.01  # a costate whose square is this share of its mean over the nodes says little of D beside it
 FAR = 2.0  # widths beyond the domain, from which on a path is no longer followed
-PERIODS = 100  # of a path in a stationary model: beyond, little is left of a deviation
+PERIODS = 60  # of a path in a stationary model: beyond, little is left of a deviation
 
 
 def own_future(

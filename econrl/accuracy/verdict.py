@@ -15,12 +15,23 @@ import torch
 from torch import Tensor
 
 from econrl.accuracy.certificates import consumption_value
-from econrl.accuracy.optimality_gaps import affordable, by_euler, euler_gaps, value_gaps
+from econrl.accuracy.optimality_gaps import (
+    FEWEST,
+    TOO_FEW,
+    affordable,
+    by_euler,
+    euler_gaps,
+    spread,
+    value_gaps,
+)
+from econrl.accuracy.own_future import PERIODS
+from econrl.optimality.euler import euler_residuals
 from econrl.optimality.structure import Structure
 from econrl.problem.bellman import bellman_residual
 from econrl.problem.chunks import in_chunks
 from econrl.problem.frames import columns_of
 from econrl.problem.mdp import MDP
+from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import own_states
 from econrl.problem.state_function import Function
 
@@ -30,6 +41,9 @@ POLICY_LIMITS = 2e-3, 1e-2  # errors up to which a policy is accurate, and up to
 VALUE_LIMITS = 5e-3, 5e-2  # the same for a value, in consumption units
 HIGH = 0.99  # the quantile at which an accurate policy must not be more than rough
 STATES, SEED = 200, 246_813_579  # of the simulation, and half as many of the domain; not those that a run was judged by
+UNDERSTATED = 10.0  # times the Euler residual, where there are too many actions to find their distances
+MANY_NODES, FEW_NODES = 60, 9  # of expectations, at most if three a shock allow it; along paths
+FOR_FUTURE = 100_000  # costates along the paths of a policy's own future, times actions
 AMPLIFIED = 100.0  # times the distance by the Euler equation alone may understate a policy's error
 BROKEN, LEAVES = 0.01, 0.01  # share of states with no finite reward or value, of periods in which paths leave
 
@@ -66,6 +80,7 @@ class Verdict:
 @torch.no_grad()
 def judge(mdp: MDP, structure: Structure, policy: Function, value: Function) -> Verdict:
     """The verdict on a policy and its value."""
+    mdp = coarser(mdp, MANY_NODES)
     generator = torch.Generator(mdp.device).manual_seed(SEED)
     box = mdp.sample_box(STATES // 2, generator)
     simulated, leaves = own_states(mdp, policy, STATES, STATES // 4, 100, generator)
@@ -123,20 +138,35 @@ def policy_errors(
 ) -> Tensor:
     """The distance of each action (m, A) at states of s (n, S).
 
-    By the Euler equation, with the policy's own later errors where these could matter; by the value where there is no
+    Of many actions, for which it would take long, the Euler residuals, with what these may understate. Else by the
+    Euler equation, with the policy's own later errors where these could matter; by the value where there is no
     such equation, and besides where paths leave the domain: to save everything satisfies every Euler equation.
     """
     euler = by_euler(mdp, structure, policy, s)
-    mdp, at = affordable(mdp, euler, s)
+    judged, at = affordable(mdp, euler, s)
+    if euler and len(at) < min(TOO_FEW, len(s)):
+        residuals = in_chunks(judged, lambda s: euler_residuals(judged, structure, policy, s, smooth=False), s)
+        return UNDERSTATED * residuals.abs()
+    mdp = judged
     if not euler:
         return value_gaps(mdp, policy, value, at).distance
     found = euler_gaps(mdp, structure, policy, at).distance
     accurate, rough = POLICY_LIMITS
     if accurate / AMPLIFIED < found.mean(dim=0).max() < rough:
-        found = euler_gaps(mdp, structure, policy, at, generator).distance
+        along = coarser(mdp, FEW_NODES)
+        most = FOR_FUTURE // (PERIODS * len(along.nodes) * mdp.A)
+        found = euler_gaps(along, structure, policy, spread(at, max(most, FEWEST)), generator).distance
     if leaves > LEAVES:
-        found = found.maximum(value_gaps(mdp, policy, value, at).distance)
+        found = max(found, value_gaps(mdp, policy, value, at).distance, key=lambda distances: float(distances.mean()))
     return found
+
+
+def coarser(mdp: MDP, most: int) -> MDP:
+    """The problem with at most so many nodes of its expectations, or with three a shock."""
+    for nodes in (7, 5, 3):
+        if len(mdp.nodes) > most:
+            mdp = mdp.with_quadrature(Quadrature(nodes=nodes))
+    return mdp
 
 
 def value_error(mdp: MDP, policy: Function, value: Function, s: Tensor) -> float:
