@@ -49,6 +49,8 @@ class HeldOut:
         mdp, policy, value = self.mdp, policy.on(self.mdp), value.on(self.mdp)
         simulated, restarted = self.simulate(policy)
         s = torch.cat([simulated, self.box])
+        if not policy(s).isfinite().all():
+            return float("inf"), restarted
         euler = by_euler(mdp, self.structure, policy, s)
         judged, at = affordable(mdp, euler, s)
         if euler and len(at) < TOO_FEW:
