@@ -15,7 +15,7 @@ from econrl.problem.state_function import Function
 
 PATHS, BURN_IN = 300, 100  # of the simulations: a test at 5 per cent has a standard error of 1.3 per cent
 LONGEST, FORGOTTEN = 2000, 1e-4  # periods of a simulated life, and the discount factor at which it is over
-CONSUMED = 1e-3  # of the reward: where a r_a is less, nothing is consumed, and the reward itself is the unit
+CONSUMED = 0.01  # of the reward: where a r_a is less, nothing is consumed, and the reward itself is the unit
 TEST_PERIODS, MOST_INSTRUMENTS, LEVEL = 500, 4, 0.95
 REDRAWN = 5  # every how many periods the shocks are drawn twice
 NEGLIGIBLE = 1e-6  # a realised residual that is smaller is zero
