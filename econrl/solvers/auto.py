@@ -31,6 +31,7 @@ from econrl.storage.checkpoint import function_from, function_state
 
 GOOD_START = 0.01  # held-out error of a policy from which the polish can begin: Gauss-Newton has converged
 ENOUGH = 1e-8  # held-out error at which no other method is asked
+VALUE_ENOUGH = 1e-5  # Bellman error of a value that needs no polish
 GOOD, GOOD_WITHOUT_LIMIT = 1e-4, 5e-4  # the same where a grid method has converged; where time is not limited
 OUTSIDE, MOST_WIDENINGS = 0.1, 2  # share of the simulated states outside the domain that calls for a wider one
 OF_WHAT_IS_LEFT = 0.6  # share of the time left that a candidate may take where others come after it
@@ -142,6 +143,14 @@ class Stages:
         self.messages.append(f"{found.text}: widened to {in_numbers(found.domain)}")
         return True
 
+    def for_value(self, able: list[Method]) -> Method | None:
+        """The polish, which ends with the value, where a perturbation's policy is good and its quadratic value is not."""
+        if self.best is None or self.by != Perturbation.name:
+            return None
+        if self.held_out.bellman(self.best.policy, self.best.value) <= VALUE_ENOUGH:
+            return None
+        return next((method for method in able if method.name == Newton.name), None)
+
     @property
     def has_converged(self) -> bool:
         """Whether the best so far is that of a grid method that has converged."""
@@ -150,8 +159,10 @@ class Stages:
     def next_of(self, able: list[Method]) -> Method | None:
         """The first of the methods that can reach further than the best so far, unless that is enough."""
         good = GOOD if self.task.time_limit is not None else GOOD_WITHOUT_LIMIT
-        if self.over or self.error <= (good if self.has_converged else ENOUGH):
+        if self.over:
             return None
+        if self.error <= (good if self.has_converged else ENOUGH):
+            return self.for_value(able)
         return next((method for method in able if method.reach(self.held_out.mdp) < self.error), None)
 
     def run(self, method: Method, steps: int | None = None, share: float = 1.0) -> bool:
