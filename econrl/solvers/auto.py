@@ -144,7 +144,7 @@ class Stages:
         return True
 
     def for_value(self, able: list[Method]) -> Method | None:
-        """The polish, which ends with the value, where a perturbation's policy is good and its quadratic value is not."""
+        """The polish, which ends with the value, where a perturbation's policy is good and its value is not."""
         if self.best is None or self.by != Perturbation.name:
             return None
         if self.held_out.bellman(self.best.policy, self.best.value) <= VALUE_ENOUGH:
