@@ -106,7 +106,7 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
     found = euler_gaps(judged, structure, policy, at) if euler else value_gaps(judged, policy, value, at)
     if euler or not structure.exists:
         name = "euler" if euler else "greedy"
-        residuals = in_chunks(mdp, lambda s: first_order(mdp, structure if euler else None, policy, value, s), at).abs()
+        residuals = in_chunks(mdp, lambda s: first_order(mdp, structure if euler else None, policy, value, s), s).abs()
     else:
         name, residuals = "euler", with_second_expectations(mdp, structure, policy, s)
     if len(residuals) == len(found.distance):  # at a kink, a residual says which side was looked at

@@ -20,7 +20,7 @@ from econrl.problem.quadrature import Quadrature
 from econrl.problem.state_function import Function
 
 EVALUATIONS = 50_000  # next states looked at at once, so that memory does not grow with the number of states
-WORK, FEWEST = 3_000_000, 16  # columns of next states looked at in all; the fewest states
+WORK, FEWEST = 1_000_000, 16  # columns of next states looked at in all; the fewest states
 TOO_FEW = 100  # states, with fewer of which Euler residuals at many say more
 
 
