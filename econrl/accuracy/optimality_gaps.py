@@ -10,8 +10,7 @@ from torch import Tensor
 from econrl.accuracy.best_action import SMALLEST, Gaps, gaps
 from econrl.accuracy.certificates import consumption_value
 from econrl.accuracy.own_future import own_future
-from econrl.optimality.complementarity import near_bounds
-from econrl.optimality.euler import condition, costate, multipliers_of
+from econrl.optimality.euler import at_bounds_that_matter, condition, costate, multipliers_of
 from econrl.optimality.greedy import greedy_condition, regret
 from econrl.optimality.multipliers import matter
 from econrl.optimality.structure import Structure
@@ -89,11 +88,8 @@ def by_euler(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> boo
     multipliers are none, or known. Each would take a second expectation, and is no action's own at linked bounds."""
     if not structure.exists or not matter(structure) or multipliers_of(policy) is not None:
         return structure.exists
-    low, high = near_bounds(mdp, mdp.shares(s, policy(s)))
-    at_low, at_high = (
-        torch.tensor(known, device=s.device) for known in (structure.matters_at_low, structure.matters_at_high)
-    )
-    return not bool(((low & at_low) | (high & at_high)).any())
+    at_low, at_high = at_bounds_that_matter(mdp, structure, s, policy(s))
+    return not bool((at_low | at_high).any())
 
 
 def work(mdp: MDP, euler: bool) -> int:

@@ -121,9 +121,7 @@ def binding_multiplier(
     G = torch.zeros_like(a)
     if depth == 0 or not any(structure.matters_at_low + structure.matters_at_high):
         return G
-    at_low, at_high = near_bounds(mdp, mdp.shares(s, a))
-    at_low &= torch.tensor(structure.matters_at_low, device=a.device)
-    at_high &= torch.tensor(structure.matters_at_high, device=a.device)
+    at_low, at_high = at_bounds_that_matter(mdp, structure, s, a)
     if stuck is not None:
         at_low, at_high = at_low & ~stuck, at_high & ~stuck
     rows = (at_low | at_high).any(dim=-1)
@@ -133,6 +131,15 @@ def binding_multiplier(
     found, _ = condition(mdp, lambda s: costate(mdp, structure, policy, s, depth - 1), policy, s_near)
     G[rows] = torch.where(at_high, found.clamp(min=0), 0) + torch.where(at_low, found.clamp(max=0), 0)
     return G
+
+
+def at_bounds_that_matter(mdp: MDP, structure: Structure, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Which actions (B, A) are next to a lower, and which to an upper bound whose multiplier matters."""
+    at_low, at_high = near_bounds(mdp, mdp.shares(s, a))
+    matters_at_low, matters_at_high = (
+        torch.tensor(known, device=a.device) for known in (structure.matters_at_low, structure.matters_at_high)
+    )
+    return at_low & matters_at_low, at_high & matters_at_high
 
 
 def euler_residuals(
