@@ -57,9 +57,9 @@ class Verdict:
     why: str
     """What decided."""
     policy_error: float
-    """Mean distance to the best action, as a share of it."""
+    """Mean distance to the best action, as a share of it; half of it where the domain's decides."""
     value_error: float
-    """Mean Bellman residual, in units of one period's consumption."""
+    """Mean Bellman residual, in units of one period's consumption; likewise."""
     leaves: float
     """Share of periods in which simulated paths left the domain by half of its width."""
 
@@ -92,39 +92,46 @@ def judge(mdp: MDP, structure: Structure, policy: Function, value: Function) -> 
         if lost > BROKEN:
             why = f"no finite action, reward or value at {lost:.0%} of the states of {where}"
             return Verdict(DO_NOT_USE, why, math.inf, math.inf, leaves)
-        distances = weight * policy_errors(mdp, structure, policy, value, s[finite], leaves, generator)
-        findings.append(Finding(where, distances, weight * value_error(mdp, policy, value, s[finite])))
+        distances = policy_errors(mdp, structure, policy, value, s[finite], leaves, generator)
+        findings.append(Finding(where, weight, distances, value_error(mdp, policy, value, s[finite])))
     worse = max(findings, key=lambda found: found.mean)
-    value_off, worst = (max(getattr(found, name) for found in findings) for name in ("value", "worst"))
-    grade = max(graded(worse.mean, POLICY_LIMITS), graded(value_off, VALUE_LIMITS))
+    far = max(findings, key=lambda found: found.worst)
+    off = max(findings, key=lambda found: found.value)
+    grade = max(graded(worse.mean, POLICY_LIMITS), graded(off.value, VALUE_LIMITS))
     action = columns_of(mdp.action_slots)[int(worse.distances.mean(dim=0).argmax())]
-    why = f"{action} is off by {in_percent(worse.mean)} on {worse.where}"
-    if grade == 0 and worst > POLICY_LIMITS[1]:
-        grade, why = 1, f"{why}, by {in_percent(worst)} at one state in a hundred"
-    if graded(value_off, VALUE_LIMITS) > graded(worse.mean, POLICY_LIMITS):
-        why = f"the value is off by {in_percent(value_off)} of one period's consumption"
-    return Verdict(WORDS[grade], why, worse.mean, value_off, leaves)
+    why = f"{action} is off by {in_percent(worse.mean / worse.weight)} on {worse.where}"
+    if grade == 0 and far.worst > POLICY_LIMITS[1]:
+        grade, why = 1, f"{why}, by {in_percent(far.worst / far.weight)} at one state in a hundred of {far.where}"
+    if graded(off.value, VALUE_LIMITS) > graded(worse.mean, POLICY_LIMITS):
+        why = f"the value is off by {in_percent(off.value / off.weight)} of one period's consumption on {off.where}"
+    return Verdict(WORDS[grade], why, worse.mean, off.value, leaves)
 
 
 @dataclass
 class Finding:
-    """What is found in one sample, weighed."""
+    """What is found in one sample, whose errors count with a weight."""
 
     where: str
+    weight: float
     distances: Tensor
     """Of each action at each state, (n, A)."""
-    value: float
+    bellman: float
     """The value's error."""
 
     @property
+    def value(self) -> float:
+        """The value's error, weighed."""
+        return self.weight * self.bellman
+
+    @property
     def mean(self) -> float:
-        """The mean distance of the worst action."""
-        return float(self.distances.mean(dim=0).max())
+        """The mean distance of the worst action, weighed."""
+        return self.weight * float(self.distances.mean(dim=0).max())
 
     @property
     def worst(self) -> float:
-        """What the distance of the worst action is at one state in a hundred."""
-        return float(self.distances.quantile(HIGH, dim=0).max())
+        """What the distance of the worst action is at one state in a hundred, weighed."""
+        return self.weight * float(self.distances.quantile(HIGH, dim=0).max())
 
 
 def policy_errors(
