@@ -34,7 +34,7 @@ from torch import Tensor
 
 from econrl.accuracy.certificates import rejected, welfare_loss
 from econrl.accuracy.held_out import REPORTED_SEED, relative
-from econrl.accuracy.optimality_gaps import affordable, by_euler, euler_gaps, spread, value_gaps
+from econrl.accuracy.optimality_gaps import affordable, by_euler, euler_gaps, is_dear, spread, value_gaps
 from econrl.optimality.euler import euler_residuals
 from econrl.optimality.greedy import greedy_residuals
 from econrl.optimality.structure import Structure
@@ -46,6 +46,7 @@ from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import own_states
 from econrl.problem.state_function import Function
 
+FEW = 1000  # states, of Euler residuals of a policy that is dear to ask
 SECOND_NODES = 200_000  # costates at which a second expectation is taken, in all
 COARSE = Quadrature(nodes=3)
 
@@ -102,11 +103,14 @@ def samples(mdp: MDP, policy: Function, points: int) -> dict[str, tuple[Tensor, 
 def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s: Tensor) -> dict[str, Tensor]:
     """Absolute errors at each state, by name; several actions also one by one."""
     euler = by_euler(mdp, structure, policy, s)
-    judged, at = affordable(mdp, euler, s)
+    judged, at = affordable(mdp, euler, policy, s)
     found = euler_gaps(judged, structure, policy, at) if euler else value_gaps(judged, policy, value, at)
     if euler or not structure.exists:
         name = "euler" if euler else "greedy"
-        residuals = in_chunks(mdp, lambda s: first_order(mdp, structure if euler else None, policy, value, s), s).abs()
+        few = spread(s, FEW) if euler and is_dear(policy) else s
+        residuals = in_chunks(
+            mdp, lambda s: first_order(mdp, structure if euler else None, policy, value, s), few
+        ).abs()
     else:
         name, residuals = "euler", with_second_expectations(mdp, structure, policy, s)
     if len(residuals) == len(found.distance):  # at a kink, a residual says which side was looked at

@@ -52,7 +52,7 @@ class HeldOut:
         if not policy(s).isfinite().all():
             return float("inf"), restarted
         euler = by_euler(mdp, self.structure, policy, s)
-        judged, at = affordable(mdp, euler, s)
+        judged, at = affordable(mdp, euler, policy, s)
         if euler and len(at) < TOO_FEW:
             error = float(in_chunks(mdp, lambda s: euler_residuals(mdp, self.structure, policy, s), s).abs().mean())
         elif euler:

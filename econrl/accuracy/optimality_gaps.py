@@ -97,12 +97,19 @@ def work(mdp: MDP, euler: bool) -> int:
     return (1 + 3 * mdp.A) * len(mdp.nodes) * mdp.S * (mdp.A if euler else 1)
 
 
-def affordable(mdp: MDP, euler: bool, s: Tensor) -> tuple[MDP, Tensor]:
-    """The problem and the states (m, S) at which gaps, by the Euler equation or not, are found with about WORK numbers:
-    where it takes more, with the quadrature that solvers use; then at fewer of the states s (n, S), evenly spread."""
+def affordable(mdp: MDP, euler: bool, policy: Function, s: Tensor) -> tuple[MDP, Tensor]:
+    """The problem and the states (m, S) at which a policy's gaps, by the Euler equation or not, are found with about
+    WORK numbers: where it takes more, with the quadrature that solvers use; then at fewer of the states s (n, S),
+    evenly spread. By the Euler equation the policy is asked at all next states: at few, where that is dear."""
     if len(s) * work(mdp, euler) > WORK:
         mdp = mdp.with_quadrature(Quadrature())
-    return mdp, spread(s, max(WORK // work(mdp, euler), FEWEST))
+    most = max(WORK // work(mdp, euler), FEWEST)
+    return mdp, spread(s, min(most, TOO_FEW) if euler and is_dear(policy) else most)
+
+
+def is_dear(policy: Function) -> bool:
+    """Whether a policy looks for the best action each time that it is asked."""
+    return bool(getattr(policy, "follows_value", False))
 
 
 def spread(s: Tensor, most: int) -> Tensor:

@@ -21,6 +21,7 @@ from econrl.accuracy.optimality_gaps import (
     affordable,
     by_euler,
     euler_gaps,
+    is_dear,
     spread,
     value_gaps,
 )
@@ -147,10 +148,11 @@ def policy_errors(
 
     Of many actions, for which it would take long, the Euler residuals, with what these may understate. Else by the
     Euler equation, with the policy's own later errors where these could matter; by the value where there is no
-    such equation, and besides where paths leave the domain: to save everything satisfies every Euler equation.
+    such equation, and besides where paths leave the domain: to save everything satisfies every Euler equation. The
+    later errors of a policy that follows a value are those of the value.
     """
     euler = by_euler(mdp, structure, policy, s)
-    judged, at = affordable(mdp, euler, s)
+    judged, at = affordable(mdp, euler, policy, s)
     if euler and len(at) < min(TOO_FEW, len(s)):
         residuals = in_chunks(judged, lambda s: euler_residuals(judged, structure, policy, s, smooth=False), s)
         return UNDERSTATED * residuals.abs()
@@ -159,7 +161,7 @@ def policy_errors(
         return value_gaps(mdp, policy, value, at).distance
     found = euler_gaps(mdp, structure, policy, at).distance
     accurate, rough = POLICY_LIMITS
-    if accurate / AMPLIFIED < found.mean(dim=0).max() < rough:
+    if accurate / AMPLIFIED < found.mean(dim=0).max() < rough and not is_dear(policy):
         along = coarser(mdp, FEW_NODES)
         most = FOR_FUTURE // (PERIODS * len(along.nodes) * mdp.A)
         found = euler_gaps(along, structure, policy, spread(at, max(most, FEWEST)), generator).distance

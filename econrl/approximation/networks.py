@@ -47,7 +47,8 @@ class Features(nn.Module):
 
     The states of `mdp.logarithmic`, wealth and the like, come in logarithms too, in units of half an e-fold: the wider
     their domain, the finer the network sees its low end, where bounds bind and marginal utility is steep. So does the
-    remaining life, T - t, since the last periods differ most from one another.
+    remaining life, T - t, since the last periods differ most from one another. `within` leaves out what is the same for
+    all states of one period and with the same discrete states, for networks that see no others.
     """
 
     middle: Tensor
@@ -55,11 +56,14 @@ class Features(nn.Module):
     smallest: Tensor
     log_middle: Tensor
 
-    def __init__(self, mdp: MDP) -> None:
+    def __init__(self, mdp: MDP, within: bool = False) -> None:
         super().__init__()
         self.finite, self.logs = mdp.finite, mdp.logarithmic
         self.plain = [c for c in range(mdp.S) if c not in [column for column, _ in mdp.finite]]
         self.horizon = mdp.horizon
+        if within:
+            self.finite = [(column, n) for column, n in mdp.finite if column in mdp.chain_columns]
+            self.plain, self.horizon = mdp.continuous, None
         calendar = [mdp.S - 1] if self.horizon is not None else []
         one_hot = [column for column, n in self.finite for _ in range(n)]
         self.sources = [*self.plain, *self.logs, *calendar, *one_hot]  # the state behind each feature

@@ -56,6 +56,12 @@ class StateFunction(nn.Module):
         return known[0].masked_fill(whole, -torch.inf), known[1].masked_fill(whole, torch.inf)
 
     @property
+    def follows_value(self) -> bool:
+        """Whether a policy looks for the best action given a value, each time that it is asked. It is dear then, and
+        its own later errors are those of the value."""
+        return False
+
+    @property
     def knows_multipliers(self) -> bool:
         """Whether a policy also knows the multipliers of its bounds, which `multipliers(s)` then gives
         (`multipliers.py`)."""

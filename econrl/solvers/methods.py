@@ -5,6 +5,7 @@ from econrl.solvers.perturbation.perturbation import Perturbation as Perturbatio
 from econrl.solvers.grid.egm import EGM as EGM
 from econrl.solvers.grid.time_iteration import TimeIteration as TimeIteration
 from econrl.solvers.grid.vi import VI as VI
+from econrl.solvers.fitted.fvi import FVI as FVI
 from econrl.solvers.grid.smolyak import Smolyak as Smolyak
 from econrl.solvers.grid.adaptive import Adaptive as Adaptive
 from econrl.solvers.off_policy.ddpg import DDPG as DDPG
