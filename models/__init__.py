@@ -3,6 +3,7 @@
 from econrl.models.brock_mirman import BrockMirman
 from econrl.models.buffer_stock import BufferStock
 from econrl.models.copies import Copies
+from econrl.models.durables import Durables
 from econrl.models.firms import Firms
 from econrl.models.growth import StochasticGrowth
 from econrl.models.investment import Investment
@@ -20,6 +21,7 @@ __all__ = [
     "BrockMirman",
     "BufferStock",
     "Copies",
+    "Durables",
     "Firms",
     "Investment",
     "JobSearch",
