@@ -6,6 +6,7 @@ from econrl.models.copies import Copies
 from econrl.models.durables import Durables
 from econrl.models.firms import Firms
 from econrl.models.growth import StochasticGrowth
+from econrl.models.housing import Housing
 from econrl.models.investment import Investment
 from econrl.models.irbc import IRBC
 from econrl.models.job_search import JobSearch
@@ -23,6 +24,7 @@ __all__ = [
     "Copies",
     "Durables",
     "Firms",
+    "Housing",
     "Investment",
     "JobSearch",
     "LifeCycle",

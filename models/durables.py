@@ -45,6 +45,7 @@ class Durables(Model):
     rho: float = 0.95  # persistence of log permanent income
     sigma_xi: float = 0.1  # standard deviation of its shock
     sigma_psi: float = 0.1  # standard deviation of the log transitory shock
+    sigma_0: float = 0.1  # standard deviation of log cash and log income at the start
     pension: float = 0.7  # income in retirement
 
     @property
@@ -60,12 +61,13 @@ class Durables(Model):
         return torch.as_tensor(np.cumprod([1.0, *growth]))
 
     def states(self) -> tuple[State, State, State]:
-        """Four standard deviations of p, and of income; wealth for retirement, and stocks, of those three above."""
-        variance = self.sigma_xi**2 * sum(self.rho ** (2 * t) for t in range(self.horizon))
-        wide = math.exp(4 * math.sqrt(variance))
-        poorest = math.exp(-4 * math.sqrt(variance + self.sigma_psi**2))
+        """Four standard deviations of p and of income, five at the start; wealth and stocks of those three above."""
+        later = self.sigma_xi**2 * sum(self.rho ** (2 * t) for t in range(self.horizon - 1))
+        variance, first = self.sigma_0**2 + later, 5 * self.sigma_0
+        wide = math.exp(max(4 * math.sqrt(variance), first))
+        poorest = math.exp(-max(4 * math.sqrt(variance + self.sigma_psi**2), first))
         rich = math.exp(3 * math.sqrt(variance))
-        years = (self.horizon - self.retired) * self.retired / self.horizon
+        years = max(self.horizon - self.retired, 0) * self.retired / self.horizon
         wanted = self.w / self.D / (1 - self.w) / (self.R - 1 + self.delta) * 1.3 * rich  # at the user cost
         return (
             State("m", low=min(self.pension, poorest), high=rich * (1.5 + 0.6 * years)),
@@ -111,6 +113,6 @@ class Durables(Model):
     def initial(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
         def draw(*shape: int) -> Tensor:
             noise = torch.randn(*shape, generator=generator, device=generator.device)
-            return torch.exp(0.1 * noise - 0.1**2 / 2)
+            return torch.exp(self.sigma_0 * noise - self.sigma_0**2 / 2)
 
         return {"m": draw(n), "p": draw(n), "n": 0.1 * draw(n, self.D)}
