@@ -3,8 +3,10 @@
 from econrl.models.brock_mirman import BrockMirman
 from econrl.models.buffer_stock import BufferStock
 from econrl.models.copies import Copies
+from econrl.models.durables import Durables
 from econrl.models.firms import Firms
 from econrl.models.growth import StochasticGrowth
+from econrl.models.housing import Housing
 from econrl.models.investment import Investment
 from econrl.models.irbc import IRBC
 from econrl.models.job_search import JobSearch
@@ -20,7 +22,9 @@ __all__ = [
     "BrockMirman",
     "BufferStock",
     "Copies",
+    "Durables",
     "Firms",
+    "Housing",
     "Investment",
     "JobSearch",
     "LifeCycle",

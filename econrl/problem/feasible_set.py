@@ -61,11 +61,11 @@ class FeasibleSet:
         return self._walk(s, y, lambda low, width, y_k: low + width * y_k)
 
     def shares(self, s: Tensor, a: Tensor) -> Tensor:
-        """The shares of actions a; one half where low = high leaves no choice."""
+        """The shares of actions a; equal parts, 1/(n + 1) of each, where low = high leaves no choice."""
 
         def share(low: Tensor, width: Tensor, a_k: Tensor) -> Tensor:
-            free = width.abs() > 0
-            return torch.where(free, (a_k - low) / torch.where(free, width, torch.ones_like(width)), 0.5)
+            free, equal = width.abs() > 0, 1 / (a_k.shape[-1] + 1)
+            return torch.where(free, (a_k - low) / torch.where(free, width, torch.ones_like(width)), equal)
 
         return self._walk(s, a, share, given_actions=True)
 

@@ -1,0 +1,183 @@
+"""Right answers to the households of the zoo: endogenous grids and brute force, in numpy and scipy.
+
+Each takes a model, of which it reads the parameters alone, and `fine`, by which its grids are multiplied; it gives a
+function of states by name (arrays, and t for a life) to the optimal actions by name, and where it has one the `value`.
+No code of the library is used, and nothing is kept. How exact they are, on states of the domain, is what halving the
+grids (`fine=0.5`) changes: see each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import map_coordinates, spline_filter
+from verdict_answers import Answer, Array, Points, equivalent, golden, lognormal, utility
+
+# Tools
+
+
+class Grid:
+    """low + (high - low) x^power for x from 0 to 1, n points: dense at its low end."""
+
+    def __init__(self, low: float, high: float, n: float, power: float = 3.0) -> None:
+        self.low, self.high, self.n, self.power = low, high, round(n), power
+        self.points = low + (high - low) * np.linspace(0, 1, self.n) ** power
+
+    def place(self, x: Array) -> Array:
+        """Where x lies, in steps from the first point; at an end beyond it."""
+        share = np.clip((x - self.low) / (self.high - self.low), 0.0, 1.0)
+        return (self.n - 1) * share ** (1 / self.power)
+
+
+def splines(x: Array, table: Array) -> Callable[[Array], Array]:
+    """Cubic splines through the columns of table (n, ...): each of (k, ...) is looked up in its own column."""
+    c = CubicSpline(x, table, axis=0).c
+    c = c.reshape(*c.shape[:2], -1)
+    columns = np.arange(c.shape[2])
+
+    def f(at: Array) -> Array:
+        flat = at.reshape(len(at), -1)
+        i = np.clip(np.searchsorted(x, flat) - 1, 0, len(x) - 2)
+        h = flat - x[i]
+        found = c[0, i, columns]
+        for power in (1, 2, 3):
+            found = found * h + c[power, i, columns]
+        return found.reshape(at.shape)
+
+    return f
+
+
+def cubic(table: Array) -> Callable[..., Array]:
+    """The cubic spline through a table, as a function of places in steps."""
+    coefficients = spline_filter(table, order=3, mode="nearest")
+
+    def f(*places: Array) -> Array:
+        at = np.broadcast_arrays(*places)
+        flat = [np.ravel(x) for x in at]
+        return map_coordinates(coefficients, flat, order=3, mode="nearest", prefilter=False).reshape(at[0].shape)
+
+    return f
+
+
+def best_of(f: Callable[[Array], Array], low: Array, high: Array, tries: int, steps: int = 22) -> Array:
+    """Where f is largest between low and high, elementwise: the best of evenly spaced points, then golden sections
+    between its neighbours. f may have several maxima."""
+    shares = np.linspace(0, 1, tries)
+    best, value = np.zeros_like(low), np.full_like(low, -np.inf)
+    for share in shares:
+        new = f(low + share * (high - low))
+        best, value = np.where(new > value, share, best), np.maximum(new, value)
+    left, right = np.clip(best - shares[1], 0, 1), np.clip(best + shares[1], 0, 1)
+    return golden(f, low + left * (high - low), low + right * (high - low), steps)
+
+
+# Durables with fixed costs
+
+
+def housing(m: Any, fine: float = 1) -> Answer:
+    """The best c for those who keep, at each n; for those who adjust, the best d of what keeping it is worth then.
+
+    All values as the consumption that is worth as much, by cubic splines; five nodes for each shock. Ten seconds.
+    Beside grids twice as fine, on the domain: choices agree at 99.97 per cent of states, c is off by 0.03 per cent
+    in the mean (0.5 at the 99th percentile, next to jumps), and the value by 3e-5.
+    """
+    xi, p_xi = lognormal(m.sigma_xi, 1.0, 5)
+    psi, p_psi = lognormal(m.sigma_psi, 1.0, 5)
+    box = {v.name: v.domain for v in m.states()}
+    top, delta = 1.3 * box["m"][1][0], float(m.delta[0])
+    M, A = Grid(1e-3, top, 110 * fine), Grid(0.0, top, 160 * fine)
+    N = Grid(0.0, 1.2 * box["n"][1][0], 60 * fine, 2.0)
+    logs = np.linspace(1.2 * np.log(box["p"][0][0]), 1.2 * np.log(box["p"][1][0]), round(24 * fine))
+    X = Grid(1e-3, top + 0.9 * N.high, 160 * fine)
+    shape = (M.n, len(logs), N.n)
+    m_grid, n_grid = M.points[:, None, None] + np.zeros(shape), N.points[None, None] + np.zeros(shape)
+    x_grid = X.points[:, None] + np.zeros((X.n, len(logs)))
+    p_next = m.rho * logs[:, None] + np.log(xi)  # (p, xi), in logs
+    weights = CubicSpline(logs, np.eye(len(logs)))(np.clip(p_next, logs[0], logs[-1]))  # (p, xi, logs)
+
+    def place_p(p: Array) -> Array:
+        return (np.log(p) - logs[0]) / (logs[1] - logs[0])
+
+    def flow(c: Array, d: Array) -> Array:
+        return utility(c ** (1 - m.w) * (d + m.least) ** m.w, m.gamma)
+
+    def expected(keep: Array, adjust: Array) -> Array:
+        """E V(R a + p' psi, p', (1 - delta) d), (a, p, d)."""
+        n = (1 - delta) * N.points
+        keep = CubicSpline(N.points, keep, axis=2)(n)
+        W = np.zeros((A.n, len(logs), N.n))
+        for i in range(len(logs)):
+            for k in range(len(xi)):
+                kept = CubicSpline(M.points, np.tensordot(weights[i, k], keep, (0, 1)), axis=0)
+                sold = CubicSpline(X.points, adjust @ weights[i, k])
+                for shock, q in zip(np.exp(p_next[i, k]) * psi, p_xi[k] * p_psi, strict=True):
+                    cash = np.minimum(m.R * A.points + shock, top)
+                    best = np.maximum(kept(cash), sold(cash[:, None] + (1 - m.fee) * n))
+                    W[:, i] += q * utility(np.maximum(best, 1e-9), m.gamma)
+        return equivalent(W, m.gamma)
+
+    def later(W: Array) -> Array:
+        return m.beta * utility(np.maximum(W, 1e-9), m.gamma)
+
+    def solve_period(W: Array | None) -> tuple[Array, Array]:
+        """What keeping is worth, (m, p, n), and adjusting, (x, p)."""
+        if W is None:
+            keep = flow(m_grid, n_grid)
+        else:
+            after = splines(A.points, W)
+            worth = lambda c: flow(c, n_grid) + later(after(m_grid - c))  # noqa: E731
+            keep = worth(best_of(worth, 1e-4 * m_grid, m_grid, 16, 18))
+        keep = equivalent(keep, m.gamma)
+        table = cubic(keep)
+
+        def bought(d: Array) -> Array:
+            return table(M.place(x_grid - d), np.arange(len(logs)) + 0 * d, N.place(d))
+
+        d = best_of(bought, 0 * x_grid, np.minimum(0.999 * x_grid, N.high), 30)
+        return keep, bought(d)
+
+    ages: list[Any] = [None] * m.horizon
+    W = None
+    for t in reversed(range(m.horizon)):
+        keep, adjust = solve_period(W)
+        ages[t] = cubic(keep), cubic(adjust), None if W is None else cubic(W)
+        W = expected(keep, adjust) if t else None
+
+    def one_age(t: int, cash: Array, p: Array, n: Array) -> Points:
+        keep, _, after = ages[t]
+        j, x = place_p(p), cash + (1 - m.fee) * n
+
+        def worth(c: Array, left: Array, d: Array) -> Array:
+            return flow(c, d) + (0 if after is None else later(after(A.place(left - c), j, N.place(d))))
+
+        def consumed(left: Array, d: Array) -> Array:
+            if after is None:
+                return left
+            return best_of(lambda c: worth(c, left, d), 1e-4 * left, left, 40, 30)
+
+        d = best_of(lambda d: keep(M.place(x - d), j, N.place(d)), 0 * x, np.minimum(0.999 * x, N.high), 60, 30)
+        kept, sold = consumed(cash, n), consumed(x - d, d)
+        values = worth(kept, cash, n), worth(sold, x - d, d)
+        adjust = values[1] > values[0]
+        return {
+            "adjust": adjust.astype(float),
+            "c": np.where(adjust, sold, kept),
+            "d": np.where(adjust, d, 0.0),
+            "value": np.maximum(*values),
+            "gain": values[1] - values[0],
+        }
+
+    return lambda points: each_age(lambda t, at: one_age(t, at["m"], at["p"], at["n"]), points)
+
+
+def each_age(answer: Callable[[int, Points], Points], points: Points) -> Points:
+    """The answers of every age, put where their points are."""
+    found: Points = {}
+    for t in np.unique(points["t"]).astype(int):
+        here = points["t"] == t
+        for name, values in answer(t, {key: x[here] for key, x in points.items()}).items():
+            found.setdefault(name, np.empty(len(here)))[here] = values
+    return found
