@@ -20,6 +20,9 @@ from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 
 
+NEAR = 0.01  # of a domain: how close to its low end a network sees differences
+
+
 class MLP(nn.Sequential):
     """Fully connected SiLU layers: smooth, so that a value's derivatives are; and linear far outside the data.
 
@@ -47,8 +50,9 @@ class Features(nn.Module):
 
     The states of `mdp.logarithmic`, wealth and the like, come in logarithms too, in units of half an e-fold: the wider
     their domain, the finer the network sees its low end, where bounds bind and marginal utility is steep. So does the
-    remaining life, T - t, since the last periods differ most from one another. `within` leaves out what is the same for
-    all states of one period and with the same discrete states, for networks that see no others.
+    remaining life, T - t, since the last periods differ most from one another. `within` is for the networks of one
+    period and one combination of discrete states: what is the same for all their states is left out, and the distance
+    to the low end of a domain, where a limit may be, is seen in logarithms as well.
     """
 
     middle: Tensor
@@ -64,9 +68,10 @@ class Features(nn.Module):
         if within:
             self.finite = [(column, n) for column, n in mdp.finite if column in mdp.chain_columns]
             self.plain, self.horizon = mdp.continuous, None
+        self.near = [c for c in self.plain if within and c not in self.logs]
         calendar = [mdp.S - 1] if self.horizon is not None else []
         one_hot = [column for column, n in self.finite for _ in range(n)]
-        self.sources = [*self.plain, *self.logs, *calendar, *one_hot]  # the state behind each feature
+        self.sources = [*self.plain, *self.logs, *self.near, *calendar, *one_hot]  # the state behind each feature
         self.size = len(self.sources)
         low, high = mdp.low[self.plain], mdp.high[self.plain]
         self.register_buffer("middle", (low + high) / 2)
@@ -80,6 +85,9 @@ class Features(nn.Module):
             return plain
         logs = s[..., adjacent(self.logs)].maximum(self.smallest).log()
         parts = [plain, 2 * (logs - self.log_middle)]
+        if self.near:
+            distance = (1 + plain[..., [self.plain.index(c) for c in self.near]]) / 2
+            parts.append((distance.clamp(min=-NEAR / 2) + NEAR).log() - math.log(NEAR) / 2)
         if self.horizon is not None:
             remaining = (self.horizon - s[..., -1:]).clamp(min=0.5)
             parts.append(2 * remaining.log() - math.log(self.horizon))

@@ -14,6 +14,10 @@ from econrl.problem.mdp import MDP
 from econrl.solvers.polish.levenberg_marquardt import GaussNewton, Parameters
 
 NUMBERS = 4_000_000  # of a Jacobian, held at once
+LEVEL = (
+    3.0  # weight of an error of the value, in its spread, beside one of a slope: those of the value add up over time
+)
+DAMPING = 1e-5  # of the first step: what is fitted has no noise
 SMALL_SLOPE, SMALLEST_SLOPE = (
     0.1,
     0.01,
@@ -66,10 +70,10 @@ def fit_value(net: nn.Module, rows: Rows, steps: int, look_at_the_clock: Callabl
         x, v, D, w = row.split([F, 1, d * F, d])
 
         def N(x: Tensor) -> Tensor:
-            return torch.func.functional_call(net, theta, (x,))  # type: ignore[no-any-return]
+            return torch.func.functional_call(net, theta, (x,))
 
         slope = torch.func.vmap(lambda along: torch.func.jvp(N, (x,), (along,))[1])(D.view(d, F))
-        return torch.cat([N(x) - v, slope.squeeze(-1) - w])
+        return torch.cat([LEVEL * (N(x) - v), slope.squeeze(-1) - w])
 
     return fit(net, gap, rows.flat(), 1 + d, steps, look_at_the_clock)
 
@@ -97,7 +101,7 @@ def fit(
     """Gauss-Newton steps on the squared gaps, `each` a row."""
     size = sum(p.numel() for p in net.parameters())
     chunk = max(NUMBERS // (size * each), 1)
-    return GaussNewton(gap, net, chunk, look_at_the_clock=look_at_the_clock).fit(rows, steps)
+    return GaussNewton(gap, net, chunk, DAMPING, look_at_the_clock=look_at_the_clock).fit(rows, steps)
 
 
 def unit_for(features: Features, s: Tensor, v: Tensor) -> Units:

@@ -52,7 +52,7 @@ class FVI(Method):
     """Times that a life is solved backwards."""
     first_fit: int = 60
     """Gauss-Newton steps at most, for a network that begins anew."""
-    fit: int = 8
+    fit: int = 12
     """The same for one that begins from the network of the next period or the last sweep."""
     corrections: int = 2
     """Projected Newton steps on the shares of the policy network, whenever the policy is asked."""

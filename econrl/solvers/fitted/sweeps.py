@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -18,6 +19,9 @@ from econrl.solvers.fitted.maxima import fit_cell, maxima, with_values
 from econrl.solvers.fitted.states import first_lives, lives, states_around
 
 LIVES = 2000  # simulated, from which states are drawn
+FIRST = 0.5  # of the states, in the first of several sweeps, which is to show where lives go
+SHARES = 0.45, 0.9  # of the time left, for a sweep that others follow, and for the last one
+FEWEST = 200  # states, whatever the time limit
 
 
 class Settings(Protocol):
@@ -82,6 +86,8 @@ class Sweeps(Fitted):
         super().__init__(method, mdp, task, held_out)
         assert mdp.horizon is not None
         self.horizon: int = mdp.horizon
+        self.pace = 0.0
+        """Seconds that a period took for each of its states."""
 
     def begin(self) -> None:
         self.visited = first_lives(self.mdp, LIVES, self.generator)
@@ -94,22 +100,34 @@ class Sweeps(Fitted):
         sweep, back = divmod(self.done, self.horizon)
         if sweep > 0 and back == 0:
             self.visited = lives(self.mdp, self.policy.rough, LIVES, self.generator)
-        self.solve_period(self.horizon - back - 1, sweep)
+        began, states = time.perf_counter(), self.affordable(sweep, back)
+        self.solve_period(self.horizon - back - 1, sweep, states)
+        self.pace = (time.perf_counter() - began) / states
         self.done += 1
         self.converged = self.done == self.method.sweeps * self.horizon
 
-    def solve_period(self, t: int, sweep: int) -> None:
-        """All options and regimes of period t, given the value of t + 1."""
-        s = states_around(self.mdp, self.visited[t], self.states, self.generator)
+    def affordable(self, sweep: int, back: int) -> int:
+        """States for a period, the one so many before the last: so many that the sweep fits into a limited time."""
+        follows = sweep + 1 < self.method.sweeps
+        wanted = int(FIRST * self.states) if sweep == 0 and follows else self.states
+        if self.pace == 0 or self.task.time_limit is None:
+            return wanted
+        fit = SHARES[not follows] * self.task.remaining() / (self.horizon - back) / self.pace
+        return min(wanted, max(int(fit), FEWEST))
+
+    def solve_period(self, t: int, sweep: int, states: int) -> None:
+        """All options and regimes of period t at so many states, given the value of t + 1."""
+        s = states_around(self.mdp, self.visited[t], states, self.generator)
         errors = [
             self.solve_cell(t, option, regime, self.cells.put(s, regime), sweep)
             for regime in range(self.cells.each)
             for option in range(self.cells.options)
         ]
-        self.columns = {"fit": max(errors)}
+        self.columns = {"fit": max(errors), "states": states}
 
     def solve_cell(self, t: int, option: int, regime: int, s: torch.Tensor, sweep: int) -> float:
-        """Maxima, slopes and networks of one cell; the error of the fit. Raises SolveError where no state has a value."""
+        """Maxima, slopes and networks of one cell; the error of the fit. Raises SolveError where no state has a
+        value."""
         cell, later = (self.cells.number(period, option, regime) for period in (t, t + 1))
         new = sweep == 0 and (t + 1 == self.horizon or not self.value.known[later])
         if sweep == 0 and not new:
