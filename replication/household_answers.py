@@ -18,6 +18,8 @@ from verdict_answers import Answer, Array, Points, equivalent, golden, lognormal
 
 # Tools
 
+PADS = 4  # points beyond a table's ends
+
 
 class Grid:
     """low + (high - low) x^power for x from 0 to 1, n points: dense at its low end."""
@@ -51,15 +53,25 @@ def splines(x: Array, table: Array) -> Callable[[Array], Array]:
 
 
 def cubic(table: Array) -> Callable[..., Array]:
-    """The cubic spline through a table, as a function of places in steps."""
-    coefficients = spline_filter(table, order=3, mode="nearest")
+    """The cubic spline through a table, as a function of places in steps; constant beyond its ends."""
+    for axis in range(table.ndim):
+        for _ in range(PADS):  # a cubic through the last four points, as the condition at an end
+            first, last = (np.take(table, range(at, at + 4), axis) for at in (0, table.shape[axis] - 4))
+            table = np.concatenate([before(first, axis), table, before(np.flip(last, axis), axis)], axis)
+    coefficients = spline_filter(table, order=3, mode="mirror")
 
     def f(*places: Array) -> Array:
         at = np.broadcast_arrays(*places)
-        flat = [np.ravel(x) for x in at]
-        return map_coordinates(coefficients, flat, order=3, mode="nearest", prefilter=False).reshape(at[0].shape)
+        flat = [PADS + np.clip(np.ravel(x), 0, n - 1 - 2 * PADS) for x, n in zip(at, table.shape, strict=True)]
+        return map_coordinates(coefficients, flat, order=3, mode="mirror", prefilter=False).reshape(at[0].shape)
 
     return f
+
+
+def before(four: Array, axis: int) -> Array:
+    """The value one step before four values of a cubic."""
+    a, b, c, d = np.split(four, 4, axis)
+    return 4 * a - 6 * b + 4 * c - d
 
 
 def best_of(f: Callable[[Array], Array], low: Array, high: Array, tries: int, steps: int = 22) -> Array:
@@ -72,6 +84,23 @@ def best_of(f: Callable[[Array], Array], low: Array, high: Array, tries: int, st
         best, value = np.where(new > value, share, best), np.maximum(new, value)
     left, right = np.clip(best - shares[1], 0, 1), np.clip(best + shares[1], 0, 1)
     return golden(f, low + left * (high - low), low + right * (high - low), steps)
+
+
+def iterate(maximise: Callable[[Any], Any], evaluate: Callable[..., Array], fit: Any, V: Array, tol: float) -> Any:
+    """Policy iteration for V = max evaluate(W, actions), W = fit(V), with 30 evaluations of each policy, until one
+    application of the maximum moves values by no more than a share `tol`."""
+    W = fit(V)
+    for _ in range(200):
+        actions = maximise(W)
+        new = evaluate(W, *actions)
+        if np.abs(new / V - 1).max() < tol:
+            return W
+        for _ in range(30):
+            W, V = fit(new), new
+            new = evaluate(W, *actions)
+        V = new
+        W = fit(V)
+    raise RuntimeError("no fixed point in 200 improvements")
 
 
 # Durables with fixed costs
@@ -181,3 +210,84 @@ def each_age(answer: Callable[[int, Points], Points], points: Points) -> Points:
         for name, values in answer(t, {key: x[here] for key, x in points.items()}).items():
             found.setdefault(name, np.empty(len(here)))[here] = values
     return found
+
+
+# Two assets
+
+
+def two_assets(m: Any, fine: float = 1) -> Answer:
+    """The best c for what is left after a deposit, at each k'; then the best deposit. Values as consumption, by cubic
+    splines, and policy iteration."""
+    y, P = (np.asarray(x) for x in m.chain)
+    rich = y.max()
+    B, K = Grid(-m.limit, 5 * rich, 80 * fine, 2.0), Grid(0.0, 14 * rich, 54 * fine, 2.0)
+    X = Grid(-m.limit / m.R_borrow + 1e-6, 6 * rich, 400 * fine, 2.0)  # before consumption
+    shape, every = (B.n, K.n, len(y)), range(len(y))
+    b, k, j = np.broadcast_arrays(B.points[:, None, None], K.points[:, None], np.arange(len(y)))
+    income = y[j]
+
+    def left(d: Array, b: Array, k: Array, income: Array) -> Array:
+        return b + income - d - m.chi / 2 * d**2 / (k + m.floor)
+
+    def bounds(b: Array, k: Array, j: Array) -> tuple[Array, Array]:
+        """Of deposits: all is withdrawn that brings something; nothing is left to consume."""
+        scale, there = (k + m.floor) / m.chi, b + y[j] + m.limit / m.R_borrow
+        return -np.minimum(k, scale), 2 * there / (1 + np.sqrt(1 + 2 * there / scale))
+
+    def by_income(tables: list[Any], j: Array, *places: Array) -> Array:
+        found = np.empty(j.shape)
+        for i in every:
+            here = j == i
+            found[here] = tables[i](*(x[here] for x in places))
+        return found
+
+    def later(W: list[Any], kept: Array, k: Array, j: Array) -> Array:
+        b = np.where(kept < 0, m.R_borrow, m.R) * kept
+        worth = by_income(W, j, B.place(b), K.place(k))
+        return m.beta * utility(np.maximum(worth, 1e-6), m.gamma) / (1 - m.beta)
+
+    def consumed(W: list[Any], x: Array, k: Array, j: Array, steps: int) -> Array:
+        room = m.limit / m.R_borrow
+        return golden(lambda c: utility(c, m.gamma) + later(W, x - c, k, j), 1e-3 * (x + room), x + room, steps)
+
+    def deposit(W: list[Any], b: Array, k: Array, j: Array, steps: int) -> Array:
+        """By the value of x before consumption, with each k' of the grid."""
+        x, kk, jj = np.broadcast_arrays(X.points[:, None, None], K.points[:, None], np.arange(len(y)))
+        c = consumed(W, x, kk, jj, 30)
+        table = equivalent((1 - m.beta) * (utility(c, m.gamma) + later(W, x - c, kk, jj)), m.gamma)
+        worth = [cubic(table[..., i]) for i in every]
+        least, most = bounds(b, k, j)
+        value = lambda d: by_income(worth, j, X.place(left(d, b, k, y[j])), K.place(m.R_k * (k + d)))  # noqa: E731
+        return best_of(value, least, least + 0.999 * (most - least), 24, steps)
+
+    def best(W: list[Any], b: Array, k: Array, j: Array, steps: int = 30) -> tuple[Array, Array]:
+        d = deposit(W, b, k, j, steps)
+        return d, consumed(W, left(d, b, k, y[j]), m.R_k * (k + d), j, steps)
+
+    def evaluate(W: list[Any], d: Array, c: Array) -> Array:
+        return utility(c, m.gamma) + later(W, left(d, b, k, income) - c, m.R_k * (k + d), j)
+
+    def fit(V: Array) -> list[Any]:
+        """E V(b', k', y') given y."""
+        worth = equivalent((1 - m.beta) * (V.reshape(shape) @ P.T), m.gamma)
+        return [cubic(worth[..., i]) for i in every]
+
+    start = utility(0.3 + 0.05 * (b + m.limit) + 0.03 * k, m.gamma) / (1 - m.beta)
+    W = iterate(lambda W: best(W, b, k, j), evaluate, fit, start, 1e-7)
+
+    def answer(points: Points) -> Points:
+        j = np.abs(points["y"][:, None] - y).argmin(axis=1)
+        b, k = points["b"], points["k"]
+
+        def worth(d: Array) -> Array:
+            x = left(d, b, k, y[j])
+            c = consumed(W, x, m.R_k * (k + d), j, 40)
+            return utility(c, m.gamma) + later(W, x - c, m.R_k * (k + d), j)
+
+        (low, most), d = bounds(b, k, j), deposit(W, b, k, j, 40)  # roughly; then with the best c of every deposit
+        d = golden(worth, np.maximum(d - 0.1, low), np.minimum(d + 0.1, low + 0.999 * (most - low)), 30)
+        c = consumed(W, left(d, b, k, y[j]), m.R_k * (k + d), j, 44)
+        V = worth(d)
+        return {"d": d, "c": c, "value": V}
+
+    return answer
