@@ -249,8 +249,6 @@ def test_every_state_of_two_assets_leaves_something_to_consume(model):
     mdp = MDP(model)
     axes = [torch.linspace(*ends, 9) for ends in zip(mdp.low.tolist(), mdp.high.tolist(), strict=True)]
     s = torch.cartesian_prod(*axes)
-        *(torch.linspace(*ends, 9) for ends in zip(mdp.low.tolist(), mdp.high.tolist(), strict=True))
-    )
     s = s.to(mdp.dtype).maximum(mdp.low)
     s[:, 2] = s[:, 2].floor()
     for share in (0.0, 0.3, 0.9):
