@@ -31,9 +31,9 @@ class Aiyagari(Model):
 
     beta: float = 0.96  # discount factor
     gamma: float = 2.0  # relative risk aversion
-    psi: float = 20.0  # weight of hours
+    psi: float = 30.0  # weight of hours
     phi: float = 0.5  # Frisch elasticity
-    r: float = 0.035  # interest rate
+    r: float = 0.03  # interest rate
     w: float = 1.2  # wage
     debt: float = 0.0  # largest debt
     rho: float = 0.9  # persistence of log productivity

@@ -62,8 +62,8 @@ class LifeCyclePortfolio(Model):
         return np.where(t + 1 < self.retired, np.exp(np.diff(log_income)), 1.0)
 
     def states(self) -> State:
-        """From the worst income, four deviations down, to savings of a life with few shocks to income."""
-        return State("m", low=min(self.pension, math.exp(-4 * self.sigma_theta)), high=25.0)
+        """From the worst income, four deviations down, to what one in a hundred has saved."""
+        return State("m", low=min(self.pension, math.exp(-4 * self.sigma_theta)), high=40.0)
 
     def actions(self) -> tuple[Action, Action]:
         return Action("c", low=0.0, high=lambda s: s.m), Action("share", low=0.0, high=1.0)

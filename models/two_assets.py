@@ -90,7 +90,7 @@ class TwoAssets(Model):
 
     def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         kept = self.left(s, a) - a.c
-        return {"b": torch.where(kept < 0, self.R_borrow, self.R) * kept, "k": self.R_k * (s.k + a.d)}
+        return {"b": torch.where(kept < 0, self.R_borrow * kept, self.R * kept), "k": self.R_k * (s.k + a.d)}
 
     def outcomes(self, s: Any, a: Any) -> dict[str, Tensor]:
         return {"wealth": s.b + s.k, "cost": a.d**2 / (2 * self.scale(s))}

@@ -218,13 +218,13 @@ def test_hours_and_debt():
     mdp = MDP(model)
     e = float(model.chain[0][0])
     s, a = point(mdp, b=-1.0, e=0.0), act(mdp, n=0.5, c=0.3)
-    assert float(mdp.reward(s, a)) == pytest.approx(-1 / 0.3 - 20 * 0.5**3 / 3, rel=1e-14)
-    b = -1.035 + 1.2 * e * 0.5 - 0.3
+    assert float(mdp.reward(s, a)) == pytest.approx(-1 / 0.3 - 30 * 0.5**3 / 3, rel=1e-14)
+    b = -1.03 + 1.2 * e * 0.5 - 0.3
     assert float(mdp.transition(s, a, s.new_zeros(1, mdp.E))[0, 0]) == pytest.approx(b, rel=1e-12)
     least, none_left = mdp.from_shares(s, mdp.tensor([[0.0, 1.0]]))[0].tolist()
-    assert least == pytest.approx(0.035 / (1.2 * e), rel=1e-12)  # pays the interest
+    assert least == pytest.approx(0.03 / (1.2 * e), rel=1e-12)  # pays the interest
     assert none_left == pytest.approx(0, abs=1e-12)
-    assert Aiyagari(debt=50.0).limit == pytest.approx(0.75 * 1.2 * e / 0.035, rel=1e-12)
+    assert Aiyagari(debt=50.0).limit == pytest.approx(0.75 * 1.2 * e / 0.03, rel=1e-12)
 
 
 def test_two_assets_by_hand():
