@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,24 @@ class Solution:
         at = pd.MultiIndex.from_product([range(paths), range(periods)], names=["path", "period"]).to_frame(index=False)
         table = pd.concat([at, tables.full_frame(self.mdp, s, a)], axis=1)
         return table.assign(outside=(~self.mdp.inside(s)).numpy())
+
+    def profiles(self, paths: int = 1000, seed: int = 0, quantiles: Sequence[float] = (0.1, 0.5, 0.9)) -> pd.DataFrame:
+        """Life-cycle profiles: a row for each variable (state, action, outcome, reward) and period, with mean, std and
+        quantiles (columns q10, q50, ...) over simulated lives. Raises MethodError where a model has no horizon."""
+        if self.mdp.horizon is None:
+            raise MethodError(
+                f"profiles are by period of a life, and {self.model.title} has no horizon: its periods are all "
+                "alike; use simulate(), and mean() and quantile() of its columns"
+            )
+        if any(not 0 <= q <= 1 for q in quantiles):
+            raise MethodError(f"quantiles must lie between 0 and 1, got {list(quantiles)}")
+        return tables.profile_table(self.simulate(self.mdp.horizon, paths, seed), quantiles)
+
+    def plot_profiles(self, paths: int = 1000, seed: int = 0, quantiles: Sequence[float] = (0.1, 0.5, 0.9)) -> Any:
+        """A matplotlib figure of `profiles`: each variable against the period, with means, and bands of quantiles."""
+        from econrl.display.plots import plot_profiles
+
+        return plot_profiles(self, self.profiles(paths, seed, quantiles), paths)
 
     def accuracy(self, points: int = 10_000, reference: Solution | None = None) -> pd.DataFrame:
         """Error measures at states of its own simulation and of the box, none of which it was fitted to.

@@ -15,7 +15,7 @@ import torch
 import econrl
 from econrl import DDPG, VI, Action, MarkovChain, MethodError, Model, Normal, SaveError, SolveError, SpecError, State
 from econrl.accuracy.error_table import accuracy_table, samples
-from econrl.models import BrockMirman, LifeCycle, LinearQuadratic, StochasticGrowth
+from econrl.models import BrockMirman, LifeCycle, LinearQuadratic, Retirement, StochasticGrowth
 from econrl.solvers.common.method import Method
 
 QUICK = DDPG(hidden=(8, 8), batch=32, environments=16)
@@ -192,6 +192,47 @@ def test_a_simulated_life_ends_at_its_horizon():
     assert table["period"].max() == 3
     assert (table["t"] == table["period"]).all()
     assert (table.groupby("path")["m"].first() == 1).all()
+
+
+@pytest.fixture(scope="module")
+def life():
+    return solved(LifeCycle(horizon=4, retirement=2))
+
+
+def test_profiles_are_means_and_quantiles_over_lives_by_period(life):
+    table = life.profiles(paths=30, seed=4, quantiles=(0.25, 0.5, 0.99))
+    assert table.columns.tolist() == ["variable", "period", "mean", "std", "q25", "q50", "q99"]
+    assert table["variable"].unique().tolist() == ["m", "c", "saving", "reward"]
+    simulation = life.simulate(paths=30, seed=4)
+    for variable, period in (("m", 0), ("c", 2), ("reward", 3)):
+        (row,) = table[(table["variable"] == variable) & (table["period"] == period)].to_dict("records")
+        x = simulation.loc[simulation["period"] == period, variable].to_numpy()
+        expected = [x.mean(), x.std(), *np.quantile(x, [0.25, 0.5, 0.99])]
+        assert [row[c] for c in table.columns[2:]] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+def test_profiles_are_refused_where_there_is_no_life_and_for_wrong_quantiles(growth, life):
+    with pytest.raises(MethodError, match=r"BrockMirman has no horizon.*simulate\(\)"):
+        growth.profiles()
+    with pytest.raises(MethodError, match="between 0 and 1"):
+        life.profiles(quantiles=(10, 90))
+
+
+def test_the_picture_of_profiles_has_a_panel_for_each_variable(life):
+    figure = life.plot_profiles(paths=30, seed=4)
+    titles = [panel.get_title() for panel in figure.axes if panel.axison]
+    assert titles == ["m", "c", "saving", "reward"]
+    table = life.profiles(paths=30, seed=4)
+    median, mean = figure.axes[1].lines
+    np.testing.assert_array_equal(mean.get_ydata(), table.loc[table["variable"] == "c", "mean"])
+    np.testing.assert_array_equal(median.get_ydata(), table.loc[table["variable"] == "c", "q50"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["10 to 90 per cent", "median", "mean"]
+
+
+def test_of_choices_profiles_show_shares_alone():
+    figure = solved(Retirement(horizon=3), VI_SMALL).plot_profiles(paths=20)
+    lines = {panel.get_title(): len(panel.lines) for panel in figure.axes if panel.axison}
+    assert (lines["work"], lines["career"], lines["c"]) == (1, 1, 2)
 
 
 def test_policy_and_value_are_functions_of_flat_states_with_public_names(growth):

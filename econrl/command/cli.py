@@ -17,6 +17,7 @@ from rich.console import Console
 
 import econrl
 from econrl.command import export as report
+from econrl.display.plots import plot_profiles
 from econrl.errors import EconrlError, MethodError, SolveError, SpecError
 from econrl.family.family import Family
 from econrl.solution import Solution
@@ -47,6 +48,12 @@ Steps = Annotated[int | None, typer.Option(help="The budget: gradient steps of d
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds for a solve; it is turned into steps.")]
 Seed = Annotated[int, typer.Option(help="Of all random numbers.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Folder = Annotated[Path, typer.Argument(help="A saved solution.")]
+ModelFile = Annotated[str | None, typer.Option(help="The file of the solution's model, if it is not in the zoo.")]
+Member = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Of a solution over a range: the model to simulate."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
@@ -318,33 +325,63 @@ def write_csv(table: pd.DataFrame, path: Path, overwrite: bool, quiet: bool = Fa
 
 @app.command()
 def simulate(
-    folder: Annotated[Path, typer.Argument(help="A saved solution.")],
+    folder: Folder,
     periods: Annotated[int, typer.Option(min=1)] = 200,
     paths: Annotated[int, typer.Option(min=1)] = 1000,
     seed: Seed = 0,
-    model: Annotated[
-        str | None, typer.Option(help="The file of the solution's model, if it is not in the zoo.")
-    ] = None,
+    model: ModelFile = None,
     out: Annotated[
         Path | None, typer.Option(help="The .csv file to write; default: print means and deviations.")
     ] = None,
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Of a solution over a range: the model to simulate."),
-    ] = None,
+    parameters: Member = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Simulate a saved solution."""
     if out is not None:
         files.check_file(out, overwrite)
+    table = read_solution(folder, model, parameters).simulate(periods, paths, seed)
+    if out is None:
+        say(report.moments_text(table))
+    else:
+        write_csv(table, out, overwrite)
+
+
+def read_solution(folder: Path, model: str | None, parameters: list[str] | None) -> Solution:
+    """The saved solution that the words `FOLDER --model FILE --set NAME=VALUE` ask for; its warnings are shown."""
     solution = econrl.load(folder, None if model is None else find_model(model))
     if parameters:
         one = type(solution.model.one if isinstance(solution.model, Family) else solution.model)
         solution = solution.at(**read_settings(one, one.__name__, parameters, SpecError))
     for warning in solution.warnings:
         in_one_line(warning)
-    table = solution.simulate(periods, paths, seed)
-    if out is None:
-        say(report.moments_text(table))
-    else:
+    return solution
+
+
+# econrl profiles
+
+
+@app.command()
+def profiles(
+    folder: Folder,
+    paths: Annotated[int, typer.Option(min=1)] = 1000,
+    seed: Seed = 0,
+    model: ModelFile = None,
+    out: Annotated[Path | None, typer.Option(help="The .csv file to write; default: print means.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="The picture to write, as .png.")] = None,
+    parameters: Member = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Means, deviations and quantiles of simulated lives by period, as a table and as a picture."""
+    for path in (out, plot):
+        if path is not None:
+            files.check_file(path, overwrite)
+    solution = read_solution(folder, model, parameters)
+    table = solution.profiles(paths, seed)
+    if out is not None:
         write_csv(table, out, overwrite)
+    if plot is not None:
+        with files.new_file(plot, overwrite) as file:
+            plot_profiles(solution, table, paths).savefig(file, format=plot.suffix.lstrip(".") or "png", dpi=150)
+        say(f"profiles drawn to {plot}")
+    if out is None and plot is None:
+        say(report.profiles_text(table))

@@ -74,6 +74,15 @@ def moments_text(simulation: pd.DataFrame) -> Table:
     return shown
 
 
+def profiles_text(table: pd.DataFrame) -> Table:
+    """Means by period of every variable of `Solution.profiles`."""
+    means = table.pivot_table("mean", "period", "variable", sort=False)
+    shown = new_table([], ["period", *means.columns], "means of simulated lives")
+    for period, row in means.iterrows():
+        shown.add_row(str(period), *(f"{x:.4g}" for x in row))
+    return shown
+
+
 def new_table(words: list[str], numbers: list[str], caption: str) -> Table:
     """An empty table with these columns: words to the left, numbers to the right."""
     from rich import box

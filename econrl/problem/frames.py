@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,22 @@ def full_frame(mdp: MDP, s: Tensor, a: Tensor) -> pd.DataFrame:
     actions = {v.name: v.read(a).int() if v.start in choices else v.read(a) for v in mdp.action_slots}
     frames = [states_frame(mdp, s), named_frame(actions, len(s)), named_frame(outcomes, len(s))]
     return pd.concat([*frames, named_frame({"reward": mdp.reward(s, a)}, len(s))], axis=1)
+
+
+def profile_table(simulation: pd.DataFrame, quantiles: Sequence[float]) -> pd.DataFrame:
+    """Of a table of simulated lives: a row for each variable and period, with mean, std and quantiles over paths."""
+    names = [quantile_name(q) for q in quantiles]
+    values = simulation.drop(columns=["path", "period", "outside", "t"], errors="ignore").astype(float)
+    by = values.groupby(simulation["period"])
+    frames = [by.mean(), by.std(ddof=0), *(by.quantile(q) for q in quantiles)]
+    rows = pd.MultiIndex.from_product([values.columns, frames[0].index], names=["variable", "period"])
+    columns = {name: x.to_numpy().T.ravel() for name, x in zip(["mean", "std", *names], frames, strict=True)}
+    return pd.DataFrame(columns, index=rows).reset_index()
+
+
+def quantile_name(q: float) -> str:
+    """q10 for 0.1."""
+    return f"q{100 * q:g}"
 
 
 def default_points(mdp: MDP) -> Tensor:

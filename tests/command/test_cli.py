@@ -134,7 +134,7 @@ FILES = {
 def test_version_and_help(run):
     assert run("--version") == (0, f"econrl {version('econrl')}\n", "")
     _, out, _ = run()
-    for command in ("list", "check", "solve", "compare", "simulate"):
+    for command in ("list", "check", "solve", "compare", "simulate", "profiles"):
         assert command in out
 
 
@@ -287,6 +287,25 @@ def test_simulate_prints_moments_or_writes_a_file(run, solved, tmp_path):
     assert (tmp_path / "simulation.csv").read_text() == "mine"
     assert run(*arguments, "--out", "simulation.csv", "--overwrite")[0] == 0
     assert len(pd.read_csv(tmp_path / "simulation.csv")) == 300
+
+
+def test_profiles_print_means_or_write_a_table_and_a_picture(run, solved, tmp_path):
+    life = ["solve", "LifeCycle", "--set", "horizon=3", "--set", "retirement=2", "--method", "ddpg", "--steps", "3"]
+    assert run(*life, "--out", "life", "--quiet")[0] == 0
+    expected = econrl.load(tmp_path / "life").profiles(paths=20, seed=5)
+    arguments = ["profiles", "life", "--paths", "20", "--seed", "5"]
+    code, out, _ = run(*arguments)
+    assert code == 0
+    c = expected.loc[(expected["variable"] == "c") & (expected["period"] == 1), "mean"].item()
+    assert f"{c:.4g}" in next(line.split() for line in out.splitlines() if line.split()[:1] == ["1"])
+    code, _, _ = run(*arguments, "--out", "profiles.csv", "--plot", "profiles.png")
+    assert code == 0
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "profiles.csv"), expected)
+    assert (tmp_path / "profiles.png").stat().st_size > 10_000
+    assert run(*arguments, "--plot", "profiles.png")[0] == 1  # it exists
+    code, _, errors = run("profiles", solved)
+    assert code == 1
+    assert "has no horizon" in errors
 
 
 # A user's own file
