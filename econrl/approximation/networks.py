@@ -19,7 +19,6 @@ from econrl.problem.layout import adjacent
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 
-
 NEAR = 0.01  # of a domain: how close to its low end a network sees differences
 
 

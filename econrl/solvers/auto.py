@@ -19,6 +19,7 @@ from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.driver import in_words
 from econrl.solvers.common.method import Method, require
 from econrl.solvers.common.task import Keeps, Result, Task
+from econrl.solvers.fitted.fvi import FVI
 from econrl.solvers.grid.egm import EGM
 from econrl.solvers.grid.time_iteration import TimeIteration
 from econrl.solvers.grid.vi import VI
@@ -74,7 +75,9 @@ class Auto(Method):
                 "auto takes no warm_start where there are discrete choices: it takes vi, which takes none"
             )
         newton = Newton(hidden=self.hidden, nodes=self.nodes)
-        methods: list[Method] = [newton] if task.warm_start else [EGM(), Perturbation(), VI(), TimeIteration(), newton]
+        methods: list[Method] = (
+            [newton] if task.warm_start else [EGM(), Perturbation(), VI(), TimeIteration(), FVI(), newton]
+        )
         stages = Stages(task)
         able = stages.able(methods, mdp)
         while (method := stages.next_of(able)) is not None:
@@ -154,7 +157,11 @@ class Stages:
     @property
     def has_converged(self) -> bool:
         """Whether the best so far is that of a grid method that has converged."""
-        return self.best is not None and self.best.converged and self.by in (EGM.name, VI.name, TimeIteration.name)
+        return (
+            self.best is not None
+            and self.best.converged
+            and self.by in (EGM.name, VI.name, TimeIteration.name, FVI.name)
+        )
 
     def next_of(self, able: list[Method]) -> Method | None:
         """The first of the methods that can reach further than the best so far, unless that is enough."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,9 +11,12 @@ from econrl.problem.mdp import MDP
 from econrl.solvers.common.method import Method, require
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
+from econrl.solvers.fitted.functions import Cells
 from econrl.solvers.fitted.policy_iteration import PolicyIteration
 from econrl.solvers.fitted.sweeps import Sweeps
 
+SECONDS, ITERATIONS = 5e-4, 25.0  # for a state and slope; of policy iteration
+REACH = 2e-5  # mean distance to the best action
 FEWEST_STATES, STATES_EACH = 1000, 250  # in all, and for each continuous state
 
 
@@ -65,6 +69,16 @@ class FVI(Method):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "corrections", self.corrections >= 0, "at least 0")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
+
+    def cost(self, mdp: MDP) -> float:
+        """Fits take most of it: seconds that grow with states, slopes, periods or iterations, options and regimes."""
+        d, cells = len(mdp.continuous), Cells(mdp)
+        steps = ITERATIONS * cells.count if mdp.horizon is None else (self.sweeps - 1 / 2) * cells.count
+        return SECONDS * self.states_for(mdp) * (1 + d) * steps if mdp.free else math.inf
+
+    def reach(self, mdp: MDP) -> float:
+        """What small networks leave."""
+        return REACH
 
     def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Run:
         return (PolicyIteration if mdp.horizon is None else Sweeps)(self, mdp, task, held_out)

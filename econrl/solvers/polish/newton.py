@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from econrl.accuracy.held_out import HeldOut
+from econrl.optimality.find_structure import find_structure
+from econrl.optimality.multipliers import matter
 from econrl.problem.mdp import MDP
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
@@ -36,7 +39,10 @@ class Newton(Polished):
     warm: ClassVar[bool] = True
 
     def cost(self, mdp: MDP) -> float:
-        """Half a minute where there are few states and actions."""
+        """Half a minute where there are few states and actions; infinite for lives in which tomorrow's multipliers
+        matter, which it cannot polish."""
+        if mdp.horizon is not None and matter(find_structure(mdp)):
+            return math.inf
         return 30.0 * (1 + 0.02 * mdp.S * mdp.A)
 
     def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Run:
