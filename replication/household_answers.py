@@ -116,6 +116,90 @@ def iterate(maximise: Callable[[Any], Any], evaluate: Callable[..., Array], fit:
     raise RuntimeError("no fixed point in 200 improvements")
 
 
+# Durables with convex costs
+
+
+def durables(m: Any, fine: float = 1) -> Answer:
+    """One durable: the best c for what is left of cash, at each d; then the best d >= n. The actions are what is spent.
+
+    Values as the consumption that is worth as much, by cubic splines; five nodes for each shock. Eight seconds. Beside
+    grids six tenths as fine, on the domain: c differs by 0.015 per cent in the mean (0.3 at the 99th percentile), the
+    value by 2e-5. The mean lifetime reward of 100,000 lives was -6.8583 (standard error 0.0020), its value -6.8576.
+    """
+    if m.D != 1:
+        raise ValueError(f"the grid has one durable, not {m.D}")
+    xi, p_xi = lognormal(m.sigma_xi, 1.0, 5)
+    psi, p_psi = lognormal(m.sigma_psi, 1.0, 5)
+    box = {v.name: v.domain for v in m.states()}
+    top, delta, kappa = 1.4 * box["m"][1][0], float(m.delta[0]), np.asarray(m.kappa)
+    Z, A = Grid(1e-3, top, 130 * fine), Grid(0.0, top, 130 * fine)
+    N = Grid(0.5 * box["n"][0][0], 1.5 * box["n"][1][0], 60 * fine, 2.0)
+    logs = np.linspace(1.2 * np.log(box["p"][0][0]), 1.2 * np.log(box["p"][1][0]), round(20 * fine))
+    shape = (Z.n, len(logs), N.n)
+    z_grid, d_grid = Z.points[:, None, None] + np.zeros(shape), N.points[None, None] + np.zeros(shape)
+    p_next = m.rho * logs[:, None] + np.log(xi)  # (p, xi), in logs
+    weights = CubicSpline(logs, np.eye(len(logs)))(np.clip(p_next, logs[0], logs[-1]))  # (p, xi, logs)
+
+    def place_p(p: Array) -> Array:
+        return (np.log(p) - logs[0]) / (logs[1] - logs[0])
+
+    def flow(c: Array, d: Array) -> Array:
+        return utility(c ** (1 - m.w) * (d + m.least) ** m.w, m.gamma)
+
+    def cost(added: Array) -> Array:
+        return added + m.nu * added**2
+
+    def expected(t: int, V: Array) -> Array:
+        """E V(R a + income, p', (1 - delta) d), (a, p, d), from V (z, p, n) as consumption."""
+        V = CubicSpline(N.points, V, axis=2)((1 - delta) * N.points)
+        W = np.zeros((A.n, len(logs), N.n))
+        for i in range(len(logs)):
+            for k in range(len(xi)):
+                found = CubicSpline(Z.points, np.tensordot(weights[i, k], V, (0, 1)), axis=0)
+                income = kappa[t] * np.exp(p_next[i, k]) * psi if t < m.retired else np.full_like(psi, m.pension)
+                for earned, q in zip(income, p_xi[k] * p_psi, strict=True):
+                    after = found(np.minimum(m.R * A.points + earned, top))
+                    W[:, i] += q * utility(np.maximum(after, 1e-9), m.gamma)
+        return equivalent(W, m.gamma)
+
+    def later(W: Array) -> Array:
+        return m.beta * utility(np.maximum(W, 1e-9), m.gamma)
+
+    def bought(inner: Any, cash: Array, p: Array, n: Array, steps: int) -> Array:
+        """The best d; n + x / (1 + ...) is what all cash would buy."""
+        most = 2 * cash / (1 + np.sqrt(1 + 4 * m.nu * cash))
+        worth = lambda d: inner(Z.place(cash - cost(d - n)), place_p(p), N.place(d))  # noqa: E731
+        return golden(worth, n, np.minimum(n + 0.999 * most, np.maximum(N.high, n)), steps)
+
+    ages: list[Any] = [None] * m.horizon
+    W = None
+    for t in reversed(range(m.horizon)):
+        if W is None:
+            keep = flow(z_grid, d_grid)
+        else:
+            after = splines(A.points, W)
+            worth = lambda c, after=after: flow(c, d_grid) + later(after(z_grid - c))  # noqa: E731
+            keep = worth(golden(worth, 1e-4 * z_grid, z_grid, 34))
+        inner = cubic(equivalent(keep, m.gamma))
+        ages[t] = inner, None if W is None else cubic(W)
+        p = np.exp(logs)[:, None] + np.zeros(shape)
+        d = bought(inner, z_grid, p, d_grid, 34)
+        W = expected(t - 1, inner(Z.place(z_grid - cost(d - d_grid)), place_p(p), N.place(d))) if t else None
+
+    def one_age(t: int, cash: Array, p: Array, n: Array) -> Points:
+        inner, after = ages[t]
+        d = bought(inner, cash, p, n, 44)
+
+        def worth(c: Array) -> Array:
+            return flow(c, d) + (0 if after is None else later(after(A.place(z - c), place_p(p), N.place(d))))
+
+        z = cash - cost(d - n)
+        c = z if after is None else golden(worth, 1e-4 * z, z, 44)
+        return {"x": np.stack([c, cost(d - n)], axis=-1), "c": c, "d": d, "value": worth(c)}
+
+    return lambda points: each_age(lambda t, at: one_age(t, at["m"], at["p"], at["n"].reshape(len(at["m"]))), points)
+
+
 # Durables with fixed costs
 
 
@@ -221,7 +305,7 @@ def each_age(answer: Callable[[int, Points], Points], points: Points) -> Points:
     for t in np.unique(points["t"]).astype(int):
         here = points["t"] == t
         for name, values in answer(t, {key: x[here] for key, x in points.items()}).items():
-            found.setdefault(name, np.empty(len(here)))[here] = values
+            found.setdefault(name, np.empty((len(here), *values.shape[1:])))[here] = values
     return found
 
 
@@ -230,7 +314,11 @@ def each_age(answer: Callable[[int, Points], Points], points: Points) -> Points:
 
 def two_assets(m: Any, fine: float = 1) -> Answer:
     """The best c for what is left after a deposit, at each k'; then the best deposit. Values as consumption, by cubic
-    splines, and policy iteration."""
+    splines, and policy iteration.
+
+    Twenty seconds. Beside grids of seven tenths as many points: c differs by 0.04 per cent in the mean on its own
+    simulation (0.3 at the 99th percentile), by 0.005 on the domain.
+    """
     y, P = (np.asarray(x) for x in m.chain)
     rich = y.max()
     B, K = Grid(-m.limit, 5 * rich, 80 * fine, 2.0), Grid(0.0, 14 * rich, 54 * fine, 2.0)
@@ -449,8 +537,8 @@ def pension(m: Any, fine: float = 1) -> Answer:
     the best deposit, on grids; the disutility of work, a constant given the date, is left out. Then the best date.
 
     Values as the consumption that is worth as much, by cubic splines. Half a minute. Beside grids half as fine, on the
-    domain: dates agree at all but one state in 2,000, c differs by 0.07 per cent in the mean (1.6 at the 99th percentile,
-    next to jumps). It is right, but by far not as smooth as the published measure asks: that is -4.1 for it.
+    domain: dates agree at all but one state in 2,000, c differs by 0.07 per cent in the mean (1.6 at the 99th
+    percentile, next to jumps). It is not as smooth as the published measure asks, which is -4.1 for it.
     """
     T = m.horizon
     rich, account = 1.3 * m.states()[0].high, 1.25 * m.states()[1].high
@@ -557,6 +645,7 @@ def pension_error(m: Any, policy: Answer, each: int = 100) -> float:
 
 
 ANSWERS: dict[str, Callable[..., Answer]] = {
+    "Durables": durables,
     "Housing": housing,
     "Pension": pension,
     "LifeCyclePortfolio": life_cycle_portfolio,

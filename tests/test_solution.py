@@ -230,7 +230,7 @@ def test_the_picture_of_profiles_has_a_panel_for_each_variable(life):
 
 
 def test_of_choices_profiles_show_shares_alone():
-    figure = solved(Retirement(horizon=3), VI_SMALL).plot_profiles(paths=20)
+    figure = solved(Retirement(horizon=2), VI(points=6, nodes=2)).plot_profiles(paths=20)
     lines = {panel.get_title(): len(panel.lines) for panel in figure.axes if panel.axison}
     assert (lines["work"], lines["career"], lines["c"]) == (1, 1, 2)
 

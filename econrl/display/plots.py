@@ -96,13 +96,18 @@ def draw_profile(panel: Any, profile: pd.DataFrame, whole: bool, handles: dict[s
     """One variable's rows on a panel; what its lines mean goes into `handles`."""
     period = profile["period"]
     quantiles = [] if whole else sorted((c for c in map(str, profile) if c.startswith("q")), key=lambda c: float(c[1:]))
+    alpha = 0.2
     while len(quantiles) > 1:
         low, *quantiles, high = quantiles
-        band = panel.fill_between(period, profile[low], profile[high], color="tab:blue", alpha=0.2, linewidth=0)
+        band = panel.fill_between(period, profile[low], profile[high], color="tab:blue", alpha=alpha, linewidth=0)
+        alpha += 0.15
         handles[f"{low[1:]} to {high[1:]} per cent"] = band
     for name in quantiles:
         (handles["median" if name == "q50" else name],) = panel.plot(period, profile[name], color="tab:blue")
     (handles["mean"],) = panel.plot(period, profile["mean"], "--", color="tab:orange")
+    if whole:
+        top = max(1.0, profile["mean"].max())
+        panel.set_ylim(-0.05 * top, 1.05 * top)
 
 
 def whole_numbers(mdp: MDP) -> list[str]:
