@@ -18,9 +18,10 @@ from econrl.solvers.common.method import Method, require
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
 
-MEASURE_EVERY = 20  # steps: a measurement costs as much as several of them
-MEASUREMENTS = 40  # of the held-out error, at most in a run: more would not be seen in a plot of it
-LIGHTER = 5  # times as many steps from one measurement to the next where a step costs little beside it
+POINTS = 400  # on which a run is judged as it goes: enough to see which of its policies is the best
+MEASURE_EVERY = 50  # steps: a measurement costs as much as some tens of them
+MEASUREMENTS = 12  # of the held-out error, at most in a run: rates are annealed, and the last policies are the best
+LIGHTER = 2  # times as many steps from one measurement to the next where a step costs little beside it
 DEFAULT_STEPS = 10_000  # a minute or two on a small model
 TO_PLAN = 0.05  # of a time limit, after which no more steps are timed
 FOR_LEARNING = 0.95  # of a time limit; what is planned must fit, although the machine may become busier
@@ -54,7 +55,7 @@ class Trained(Method):
     light: ClassVar[bool] = False  # whether a step costs little beside a measurement of the error
 
     every: int | None = field(default=None, kw_only=True)
-    """Gradient steps from one measurement of the error to the next, at least; None: 20 (100 where they are light)."""
+    """Gradient steps from one measurement of the error to the next, at least; None: 50 (100 where they are light)."""
 
     def __post_init__(self) -> None:
         require(self, "every", self.every is None or self.every >= 1, "at least 1")
@@ -67,6 +68,9 @@ class Trained(Method):
     def learner(self, mdp: MDP, task: Task) -> Learner:
         """The networks, environments, ... with which learning begins."""
         raise NotImplementedError
+
+    def held_out(self, task: Task) -> HeldOut:
+        return HeldOut(task.model, task.device, POINTS)
 
     def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Training:
         return Training(self, mdp, task, held_out)
