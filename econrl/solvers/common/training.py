@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,7 +56,8 @@ class Trained(Method):
     light: ClassVar[bool] = False  # whether a step costs little beside a measurement of the error
 
     every: int | None = field(default=None, kw_only=True)
-    """Gradient steps from one measurement of the error to the next, at least; None: 50 (100 where they are light)."""
+    """Gradient steps from one measurement of the error to the next; None: 50 (100 where they are light), or more in a
+    long run, which is measured twelve times."""
 
     def __post_init__(self) -> None:
         require(self, "every", self.every is None or self.every >= 1, "at least 1")
@@ -64,6 +66,11 @@ class Trained(Method):
     def between(self) -> int:
         """The fewest steps between two measurements."""
         return self.every or MEASURE_EVERY * (LIGHTER if self.light else 1)
+
+    @property
+    def most(self) -> float:
+        """The most measurements in a run."""
+        return math.inf if self.every else MEASUREMENTS
 
     def learner(self, mdp: MDP, task: Task) -> Learner:
         """The networks, environments, ... with which learning begins."""
@@ -97,7 +104,7 @@ class Trained(Method):
         for_step = seconds(one_step, 20)
         for_measuring = seconds(lambda: training.held_out.error(*learner.answer()), 1)
         learner.restore(before)
-        return steps_in(FOR_LEARNING * task.remaining(), for_step, for_measuring, self.between)
+        return steps_in(FOR_LEARNING * task.remaining(), for_step, for_measuring, self.between, self.most)
 
 
 class Training(Run):
@@ -128,7 +135,7 @@ class Training(Run):
         self.made += 1
 
     def due(self, step: int) -> bool:
-        return step > 0 and step % max(self.planned // MEASUREMENTS, self.method.between) == 0
+        return step > 0 and step % max(int(self.planned / self.method.most), self.method.between) == 0
 
     def answer(self) -> tuple[StateFunction, StateFunction]:
         self.learner.broken.raise_if_seen(self.mdp)
@@ -148,11 +155,12 @@ class Training(Run):
         self.learner.restore(state["learner"])
 
 
-def steps_in(seconds: float, for_step: float, for_measuring: float, between: int) -> int:
-    """How many steps fit in, given the seconds that a step and a measurement take, and the fewest steps between two."""
+def steps_in(seconds: float, for_step: float, for_measuring: float, between: int, most: float = MEASUREMENTS) -> int:
+    """How many steps fit in, given the seconds that a step and a measurement take, the fewest steps between two
+    measurements, and the most of these."""
     steps = seconds / (for_step + for_measuring / between)
-    if steps > MEASUREMENTS * between:
-        steps = (seconds - MEASUREMENTS * for_measuring) / for_step
+    if steps > most * between:
+        steps = (seconds - most * for_measuring) / for_step
     return max(int(steps), 1)
 
 
