@@ -159,8 +159,12 @@ class ValueNetwork(StateFunction):
     def describe(self) -> dict[str, Any]:
         return {"hidden": self.hidden, "units": asdict(self.units)}
 
+    def raw(self, s: Tensor) -> Tensor:
+        """V(s) in units, (...)."""
+        return self.body(self.features(s)).squeeze(-1)
+
     def forward(self, s: Tensor) -> Tensor:
-        return self.units.value(self.body(self.features(s)).squeeze(-1))
+        return self.units.value(self.raw(s))
 
 
 class ActionValueNetwork(StateFunction):

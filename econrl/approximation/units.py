@@ -38,11 +38,19 @@ class Units:
         """dV/dx at the value v: what one unit is worth there."""
         return torch.full_like(v, self.scale) if self.sign == 0 else self.scale * v.detach().abs()
 
-    def error(self, x: Tensor, v: Tensor) -> Tensor:
-        """How far x is above the value v: (V(x) - v) / size(v)."""
-        return x - self.raw(v) if self.sign == 0 else (self.value(x) - v) / self.size(v)
+    def error(self, x: Tensor, y: Tensor) -> Tensor:
+        """How far V(x) is above the value y that it should have, in units at V(x): (V(x) - y) / size(V(x)).
+
+        Were it in units at y, an x that is far too high would cost no more than one, and stay; and of random y those
+        next to zero would count most. So its mean is zero where V(x) = E[y], and it is never flat.
+        """
+        if self.sign == 0:
+            return x - self.raw(y)
+        v = self.value(x)
+        return (v - y) / self.size(v.abs().maximum(NEAREST * y.abs()))
 
 
+NEAREST = 0.01  # of the value that is wanted: a unit at V(x) is no smaller, however near to zero V(x) is
 LARGEST_EXPONENT = 80.0  # e^80 is near the largest number of single precision
 WIDE = 20.0  # values whose largest is so many times the smallest are learned in logarithms
 

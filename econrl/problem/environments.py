@@ -34,8 +34,8 @@ class Environments:
     periods; only the first is an end of the world. `step` says which paths go on, and `begin_anew` gives the others a
     new state, so that what was truly reached can be looked at in between.
 
-    `initial(n, generator)` draws n states to begin from: anywhere in the domain (`MDP.sample_box`, as learning does),
-    or where the model begins (`MDP.sample_initial`). All random numbers come from `generator`.
+    `initial(n, generator)` draws n states to begin from: those from which methods learn (`MDP.sample_start`), or where
+    the model begins (`MDP.sample_initial`). All random numbers come from `generator`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Environments:
         initial: Callable[[int, torch.Generator], Tensor] | None = None,
     ) -> None:
         self.mdp, self.n, self.episode, self.generator = mdp, n, episode, generator
-        self.initial = initial or mdp.sample_box
+        self.initial = initial or mdp.sample_start
         self.begin()
 
     def begin(self) -> None:

@@ -29,6 +29,8 @@ from econrl.spec.model import Model
 from econrl.spec.shocks import Shock
 from econrl.spec.variables import ActionKind, StateKind, listed
 
+BORN = 0.75  # share of the paths of a life cycle that begin with it
+
 
 class MDP:
     """The flat functions r, f, beta, the feasible set and the shocks of `model`.
@@ -310,6 +312,15 @@ class MDP:
             steps = self.high[self.whole] - self.low[self.whole] + 1
             s[:, self.whole] = (u[:, self.whole] * steps).floor().minimum(steps - 1)
         return s
+
+    def sample_start(self, n: int, generator: torch.Generator) -> Tensor:
+        """n states from which a method learns: anywhere in the domain; of a life cycle three in four are where lives
+        begin, since later ages are reached from there, and much of the domain never is."""
+        box = self.sample_box(n, generator)
+        if self.horizon is None:
+            return box
+        born = torch.rand(n, 1, generator=generator, dtype=self.dtype, device=self.device) < BORN
+        return torch.where(born, self.sample_initial(n, generator), box)
 
     def sample_initial(self, n: int, generator: torch.Generator) -> Tensor:
         """n states to start simulations from: the model's `initial`, or uniform on the domain; t = 0."""

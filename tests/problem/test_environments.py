@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 
+import pytest
 import torch
 
 from econrl import Action, Model, State
@@ -117,3 +118,14 @@ def test_environments_go_on_from_their_state_as_if_they_had_not_stopped():
     environments.restore(kept)
     environments.generator.set_state(drawn)
     assert torch.equal(walk(), first)
+
+
+def test_most_paths_of_a_life_cycle_begin_with_it_and_others_anywhere_in_the_domain():
+    model = LifeCycle()
+    mdp = MDP(model)
+    t = mdp.sample_start(20_000, torch.Generator().manual_seed(0))[:, -1]
+    assert float((t == 0).double().mean()) == pytest.approx(0.75 + 0.25 / model.horizon, abs=0.02)
+    assert float(t.max()) == model.horizon - 1
+    stationary = MDP(BrockMirman())
+    drawn, box = (f(100, torch.Generator().manual_seed(0)) for f in (stationary.sample_start, stationary.sample_box))
+    assert torch.equal(drawn, box)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ from econrl.solvers.common.method import Method, require
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
 
-MEASURE_EVERY = 20  # steps: a measurement costs as much as several of them
-MEASUREMENTS = 40  # of the held-out error, at most in a run: more would not be seen in a plot of it
-LIGHTER = 5  # times as many steps from one measurement to the next where a step costs little beside it
+POINTS = 400  # on which a run is judged as it goes: enough to see which of its policies is the best
+MEASURE_EVERY = 50  # steps: a measurement costs as much as some tens of them
+MEASUREMENTS = 12  # of the held-out error, at most in a run: rates are annealed, and the last policies are the best
+LIGHTER = 2  # times as many steps from one measurement to the next where a step costs little beside it
 DEFAULT_STEPS = 10_000  # a minute or two on a small model
 TO_PLAN = 0.05  # of a time limit, after which no more steps are timed
 FOR_LEARNING = 0.95  # of a time limit; what is planned must fit, although the machine may become busier
@@ -54,7 +56,8 @@ class Trained(Method):
     light: ClassVar[bool] = False  # whether a step costs little beside a measurement of the error
 
     every: int | None = field(default=None, kw_only=True)
-    """Gradient steps from one measurement of the error to the next, at least; None: 20 (100 where they are light)."""
+    """Gradient steps from one measurement of the error to the next; None: 50 (100 where they are light), or more in a
+    long run, which is measured twelve times."""
 
     def __post_init__(self) -> None:
         require(self, "every", self.every is None or self.every >= 1, "at least 1")
@@ -64,9 +67,17 @@ class Trained(Method):
         """The fewest steps between two measurements."""
         return self.every or MEASURE_EVERY * (LIGHTER if self.light else 1)
 
+    @property
+    def most(self) -> float:
+        """The most measurements in a run."""
+        return math.inf if self.every else MEASUREMENTS
+
     def learner(self, mdp: MDP, task: Task) -> Learner:
         """The networks, environments, ... with which learning begins."""
         raise NotImplementedError
+
+    def held_out(self, task: Task) -> HeldOut:
+        return HeldOut(task.model, task.device, POINTS)
 
     def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Training:
         return Training(self, mdp, task, held_out)
@@ -93,7 +104,7 @@ class Trained(Method):
         for_step = seconds(one_step, 20)
         for_measuring = seconds(lambda: training.held_out.error(*learner.answer()), 1)
         learner.restore(before)
-        return steps_in(FOR_LEARNING * task.remaining(), for_step, for_measuring, self.between)
+        return steps_in(FOR_LEARNING * task.remaining(), for_step, for_measuring, self.between, self.most)
 
 
 class Training(Run):
@@ -124,7 +135,7 @@ class Training(Run):
         self.made += 1
 
     def due(self, step: int) -> bool:
-        return step > 0 and step % max(self.planned // MEASUREMENTS, self.method.between) == 0
+        return step > 0 and step % max(int(self.planned / self.method.most), self.method.between) == 0
 
     def answer(self) -> tuple[StateFunction, StateFunction]:
         self.learner.broken.raise_if_seen(self.mdp)
@@ -144,11 +155,12 @@ class Training(Run):
         self.learner.restore(state["learner"])
 
 
-def steps_in(seconds: float, for_step: float, for_measuring: float, between: int) -> int:
-    """How many steps fit in, given the seconds that a step and a measurement take, and the fewest steps between two."""
+def steps_in(seconds: float, for_step: float, for_measuring: float, between: int, most: float = MEASUREMENTS) -> int:
+    """How many steps fit in, given the seconds that a step and a measurement take, the fewest steps between two
+    measurements, and the most of these."""
     steps = seconds / (for_step + for_measuring / between)
-    if steps > MEASUREMENTS * between:
-        steps = (seconds - MEASUREMENTS * for_measuring) / for_step
+    if steps > most * between:
+        steps = (seconds - most * for_measuring) / for_step
     return max(int(steps), 1)
 
 

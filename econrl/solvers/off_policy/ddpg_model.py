@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from econrl.approximation.networks import Actor, ValueNetwork
+from econrl.optimality.complementarity import complementarity
 from econrl.optimality.euler import unit_of_marginal
 from econrl.problem.bellman import continuation, expected_value
 from econrl.problem.mdp import MDP
@@ -26,7 +28,6 @@ from econrl.solvers.common.task import Task
 from econrl.solvers.off_policy.actor import LARGEST_U, actor_near, noisy_actions
 from econrl.solvers.off_policy.learner import Experience, OffPolicyLearner, annealed
 
-SMALLEST_UNIT = 1e-30  # instead of dividing by zero, where an action has no effect
 STEEPEST = 10.0  # a gain of ten times marginal utility says "more", and nothing else
 SMALLEST_SLOPE = 0.1  # in units of the critic over half the domain: flatter slopes are not worth a relative error
 
@@ -78,49 +79,54 @@ def improve(
     """The critic's target J(s), and the actor's way up.
 
     Returns the actor's u at s (B, A), J (B,) of `roll`, its derivative J_s (B, S), and the gradient for the actor's
-    parameters: the policy gradient -E[sum_h J_u u_theta], with J_u at each step divided by its size, that of J_a
-    (`euler.py`) times |a_u|. So rich and poor states count alike, and an actor near a bound, where a_u vanishes, is not
-    stuck.
+    parameters: the policy gradient -E[sum_h g_h u_theta], in which g, the unit-free residual of the first-order
+    condition J_a = 0 (`complementarity.py`), stands for J_u. So rich and poor states count alike, an actor near a bound
+    that it should leave, where a_u vanishes, is not stuck, and one that nears a bound which binds comes to rest there.
     """
     s = s.detach().requires_grad_()
     J, path, a_nodes = roll(mdp, V, actor, s, steps, generator)
-    us, actions = [step.u for step in path], [step.a for step in path]
     grad = partial(torch.autograd.grad, retain_graph=True, materialize_grads=True)
-    J_s, J_nodes, *rest = grad(J.sum(), [s, a_nodes, *us, *actions])
-    J_u, J_a = rest[: len(us)], rest[len(us) :]
+    J_s, J_nodes, *J_a = grad(J.sum(), [s, a_nodes, *(step.a for step in path)])
     ascents = []
     for h, (at, u, a, r) in enumerate(path):
         (r_a,) = grad(r.sum(), [a])
         later = J_nodes if h == steps - 1 else (J_a[h] - r_a).unsqueeze(-2)
-        unit = unit_of_marginal(mdp, at.detach(), a.detach(), r_a, later)
-        size = unit * (mdp.widths(at, a) * mdp.squash_slope(u)).abs().detach()
-        ascent = (J_u[h] / size.clamp(min=SMALLEST_UNIT)).clamp(-STEEPEST, STEEPEST)
+        at, a = at.detach(), a.detach()
+        unit = unit_of_marginal(mdp, at, a, r_a, later)
+        residual = complementarity(mdp, J_a[h], unit, at, a, smooth=False).clamp(-STEEPEST, STEEPEST)
+        ascent = mdp.widths(at, a).sign() * residual  # an action that ends at a high alone falls with its share
         ascents.append(torch.where((u.abs() > LARGEST_U) & (ascent.sign() == u.sign()), 0.0, ascent))
     # The network's gradient at the states of the path: what it does to later states is in J_u already.
     u = actor.raw(torch.cat([step.s for step in path]).detach())
     weights = -torch.cat(ascents) / len(u)
     gradient = torch.autograd.grad(u, list(actor.body.parameters()), grad_outputs=weights)
-    return us[0].detach(), J.detach(), J_s, list(gradient)
+    return path[0].u.detach(), J.detach(), J_s, list(gradient)
 
 
 # The critic
 
 
 def value_loss(V: ValueNetwork, s: Tensor, y: Tensor, y_s: Tensor, reach: Tensor, weight: float) -> Tensor:
-    """E[(V(s) - y)^2] + weight E|(V_s(s) - y_s) / size(y_s)|^2, in the critic's units; reach (S,) is half the domain.
+    """E[h(V(s) - y)] + weight E[ sum h((V_s(s) - y_s) / size(y_s)) ], the first in the critic's units, with Huber's
+    h(x) = min(x^2, 2 |x| - 1) / 2; reach (S,) is half the domain.
 
     The policy hangs on V_s, not on V, and the known model gives its target too. A network fitted to slopes as well
     as levels needs far fewer points (Czarnecki et al. 2017, Sobolev training). Slopes are marginal utilities, whose
-    relative error is what a policy feels: hence size(y_s) = |y_s|, with a floor where they vanish.
+    relative error is what a policy feels: hence size(y_s) = |y_s|, with a floor where they vanish. By squares, the few
+    states at which that error is many times the slope would be heard alone.
     """
     s = s.detach().requires_grad_()
-    v = V(s)
-    assert v.shape == y.shape, "a column of targets would broadcast against a row of values"
-    (v_s,) = torch.autograd.grad(v.sum(), s, create_graph=True)
-    size = V.units.size(y)
-    to_units = reach / size.unsqueeze(-1)
+    x = V.raw(s)
+    assert x.shape == y.shape, "a column of targets would broadcast against a row of values"
+    (v_s,) = torch.autograd.grad(V.units.value(x).sum(), s, create_graph=True)
+    to_units = reach / V.units.size(y).unsqueeze(-1)
     slopes = (v_s - y_s) * to_units / torch.hypot(y_s * to_units, torch.full_like(y_s, SMALLEST_SLOPE))
-    return (((v - y) / size).square() + weight * slopes.square().sum(dim=-1)).mean()
+    return huber(V.units.error(x, y)).mean() + weight * huber(slopes).sum(dim=-1).mean()
+
+
+def huber(x: Tensor) -> Tensor:
+    """x^2 / 2, and |x| - 1/2 where |x| > 1."""
+    return F.huber_loss(x, torch.zeros_like(x), reduction="none")
 
 
 class ModelLearner(OffPolicyLearner):

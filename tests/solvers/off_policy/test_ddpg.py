@@ -435,7 +435,7 @@ def test_a_time_limit_is_spent_on_steps_however_long_a_measurement_takes(for_mea
     measurements = math.ceil(steps / max(steps // training.MEASUREMENTS, between))
     cost = 0.02 * steps + for_measuring * measurements
     assert steps >= between
-    assert 30.0 < cost <= 60.0 + for_measuring  # the last measurement may come sooner after the one before
+    assert 30.0 < cost <= 60.0 + for_measuring + 1e-9  # the last measurement may come sooner after the one before
 
 
 def test_the_clock_is_looked_at_after_every_step_however_rarely_the_error_is_measured(quick, monkeypatch):
@@ -449,7 +449,7 @@ def test_the_clock_is_looked_at_after_every_step_however_rarely_the_error_is_mea
 
 def test_tol_stops_early(quick, scripted):
     scripted([0.5, 0.3, 0.01, 0.001])
-    result = run(BrockMirman(), DDPG(**SMALL), steps=40, tol=0.01)
+    result = run(BrockMirman(), DDPG(**SMALL, every=1), steps=40, tol=0.01)
     assert result.steps == 3
     assert result.converged
     scripted([0.5] * 100)
@@ -460,7 +460,7 @@ def test_tol_stops_early(quick, scripted):
 
 def test_an_interrupt_returns_the_best_so_far_and_says_so(quick, scripted):
     seen = scripted([0.5, 0.1, 0.3, KeyboardInterrupt()])
-    result = run(BrockMirman(), DDPG(**SMALL), steps=20)
+    result = run(BrockMirman(), DDPG(**SMALL, every=1), steps=20)
     assert len(result.log) == 3
     assert same(result.policy, seen[1][0])
     assert "interrupted after 4 of 20" in result.message

@@ -199,6 +199,16 @@ def test_values_rise_with_their_units_by_the_size_of_one(units):
     torch.testing.assert_close(units.error(x, v + 0.1 * units.size(v)), torch.full_like(x, -0.1), rtol=0.3, atol=0)
 
 
+def test_the_error_of_a_value_is_zero_at_the_mean_of_random_targets_and_never_flat():
+    units = Units(2.0, 0.5, -1)
+    y = -torch.tensor([1.0, 2.0, 9.0], dtype=torch.float64)
+    assert units.error(units.raw(y.mean()), y).mean().abs() < 1e-12
+    x = units.raw(torch.tensor([-400.0, -0.04], dtype=torch.float64)).requires_grad_()  # a hundred times too far
+    (slope,) = torch.autograd.grad(units.error(x, torch.full_like(x, -4.0)).square().sum(), x)
+    assert slope[0] < -1
+    assert slope[1] > 1
+
+
 def test_light_steps_are_measured_more_rarely():
     assert TD3().between == SAC().between == training.LIGHTER * DDPG().between > DDPG().between
 
