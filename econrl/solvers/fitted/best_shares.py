@@ -1,6 +1,6 @@
 """Maximise Q(s, .) over shares y at many states at once: projected Newton steps, which end at corners exactly.
 
-With gradient g and Hessian H of Q in y, shares at a bound to which Q still rises are held there; the others move by
+With gradient g and Hessian H of Q in y, shares at or near a bound to which Q rises go there alone; the others move by
 
     d = |H|^-1 g        on the free shares, |H| with the absolute values of H's eigenvalues,
 
@@ -29,6 +29,7 @@ ITERATIONS = 40
 LENGTHS = (1.0, 0.25, 1 / 16, 1 / 256)  # of a step, until one improves Q
 NEARER = 0.1  # of the way to a bound that is left where a step may not end on it
 ON_BOUND = 1e-10  # shares this close to a bound are on it
+NEAR_BOUND = 0.02  # shares this close to a bound to which Q rises are not moved with the others
 ROUNDING = 1e-13  # gains below this share of Q cannot be told from rounding
 
 
@@ -78,9 +79,12 @@ class Bounds:
         change = (T @ step.unsqueeze(-1)).squeeze(-1)
         for start, stop in self.budgets:
             parts, moved = with_rest(y[:, start:stop], 1.0), with_rest(change[:, start:stop], 0.0)
-            largest, part = parts.max(dim=-1, keepdim=True)
+            diagonal = T[:, start:stop, start:stop].diagonal(dim1=-2, dim2=-1)
+            part = with_rest((diagonal < 0).to(y), 1.0).argmax(
+                dim=-1, keepdim=True
+            )  # what the others are moved against
             taken = -moved.gather(1, part)
-            room = ((1 - NEARER) * largest / taken.clamp(min=1e-300)).clamp(max=1.0)
+            room = ((1 - NEARER) * parts.gather(1, part) / taken.clamp(min=1e-300)).clamp(max=1.0)
             change[:, start:stop] = change[:, start:stop] * torch.where(taken > 0, room, 1.0)
         return y + change
 
@@ -128,10 +132,13 @@ class Step:
         """From the gradient and the Hessian in y."""
         T, z = bounds.pivot(y), bounds.coordinates(y)
         g, H = (T.mT @ g.unsqueeze(-1)).squeeze(-1), T.mT @ H @ T
-        at_low, at_high = (z <= bounds.low + ON_BOUND) & (g <= 0), (z >= bounds.high - ON_BOUND) & (g >= 0)
-        held = at_low | at_high
+        alone = g / H.diagonal(dim1=-2, dim2=-1).abs().clamp(min=torch.finfo(g.dtype).tiny)
+        moved = ((z + alone).maximum(bounds.low).minimum(bounds.high) - z).abs().amax(dim=-1, keepdim=True)
+        near = moved.clamp(ON_BOUND, NEAR_BOUND)
+        held = ((z <= bounds.low + near) & (g <= 0)) | ((z >= bounds.high - near) & (g >= 0))
         d = newton_direction(g.masked_fill(held, 0.0), H, held)
-        return cls(T, z, d, (g * d).sum(dim=-1) / 2)
+        own = torch.where(held, (z + alone).maximum(bounds.low).minimum(bounds.high) - z, 0.0)
+        return cls(T, z, d + own, (g * (d / 2 + own)).sum(dim=-1))
 
     def end(self, bounds: Bounds, y: Tensor, length: float, on_bounds: bool) -> Tensor:
         """Where the step ends, if so long: on the bounds that it meets, or short of them."""

@@ -25,6 +25,7 @@ from econrl.problem.state_function import StateFunction
 from econrl.solvers.fitted.best_shares import Bounds, Step, derivatives, evaluate
 from econrl.solvers.polish.correction_networks import SmoothNetwork
 
+COARSE = 2  # nodes a shock of a Hessian: with one, risk would not matter
 NUMBERS = 4_000_000  # held at once: states times nodes times a network's units
 
 
@@ -134,8 +135,8 @@ class FittedPolicy(FittedFunction):
 
     The networks say z (..., A), whose projection on the feasible set are the shares: what lies beyond a bound is
     smooth, so that the kink lies where the bound begins to bind. Each of the `corrections` takes the gradient of
-    Q(s, .) by all nodes and its Hessian by the fewest: where the networks are a little off, as little is left as the
-    one Hessian differs from the other. The option is the one whose value is the largest.
+    Q(s, .) by all nodes and its Hessian by few: where the networks are a little off, as little is left as the one
+    Hessian differs from the other. The option is the one whose value is the largest.
     """
 
     gives = "actions"
@@ -160,7 +161,7 @@ class FittedPolicy(FittedFunction):
     def problems(self) -> list[tuple[MDP, MDP, Bounds]]:
         """What each option leaves: with all nodes, with the fewest, and where its shares end."""
         given = [self.mdp.given(option) for option in self.mdp.options]
-        return [(own, own.with_quadrature(Quadrature(nodes=1)), Bounds.of(own)) for own in given]
+        return [(own, own.with_quadrature(Quadrature(nodes=COARSE)), Bounds.of(own)) for own in given]
 
     def network_shares(self, option: int, s: Tensor) -> Tensor:
         """The networks' shares (N, A) of the continuous actions at states s (N, S) under an option."""
@@ -206,6 +207,11 @@ def objective(mdp: MDP, value: StateFunction, s: Tensor, y: Tensor) -> Tensor:
     return lookahead(mdp, value, s, mdp.from_shares(s, y))
 
 
+def both(q: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum, which is differentiated, and what it is of."""
+    return q.sum(), q
+
+
 def projected(mdp: MDP, z: Tensor) -> Tensor:
     """The shares nearest to z (N, A)."""
     sets = mdp.feasible_set.sets
@@ -214,10 +220,12 @@ def projected(mdp: MDP, z: Tensor) -> Tensor:
 
 
 def corrected(Q: Any, Q_coarse: Any, bounds: Bounds, s: Tensor, y: Tensor) -> Tensor:
-    """y (N, A) after one projected Newton step; short of the bounds that it meets where Q is infinite there."""
+    """y (N, A) after one projected Newton step, where that improves Q; short of the bounds that it meets where Q is
+    infinite there."""
     y = y.clamp(bounds.low, bounds.high)
-    g = torch.func.grad(lambda y: Q(s, y).sum())(y)
+    g, value = torch.func.grad(lambda y: both(Q(s, y)), has_aux=True)(y)
     H = derivatives(Q_coarse, s, y)[1]
     step = Step.of(bounds, y, g.nan_to_num(0.0, 0.0, 0.0), H)
     inside, ends = step.end(bounds, y, 1.0, on_bounds=False), step.end(bounds, y, 1.0, on_bounds=True)
-    return torch.where(evaluate(Q_coarse, s, ends).isfinite().unsqueeze(-1), ends, inside)
+    trial = torch.where(evaluate(Q_coarse, s, ends).isfinite().unsqueeze(-1), ends, inside)
+    return torch.where((evaluate(Q, s, trial) >= value).unsqueeze(-1), trial, y)

@@ -17,7 +17,7 @@ from econrl.solvers.fitted.sweeps import Sweeps
 
 SECONDS, ITERATIONS = 5e-4, 25.0  # for a state and slope; of policy iteration
 REACH = 2e-5  # mean distance to the best action
-FEWEST_STATES, STATES_EACH = 1000, 250  # in all, and for each continuous state
+STATES_EACH = 300  # for each continuous state
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class FVI(Method):
     choices: ClassVar[bool] = True
 
     states: int | None = None
-    """States at which maxima are taken, a period, option and regime; None: 250 for each continuous state, and at least
-    1000."""
+    """States at which maxima are taken, a period, option and regime; None: 300 for each continuous state."""
     hidden: tuple[int, ...] = (16, 16)
     """Widths of the hidden layers of each network."""
     sweeps: int = 2
@@ -85,4 +84,4 @@ class FVI(Method):
 
     def states_for(self, mdp: MDP) -> int:
         """States at which maxima are taken."""
-        return self.states or max(FEWEST_STATES, STATES_EACH * len(mdp.continuous))
+        return self.states or STATES_EACH * max(len(mdp.continuous), 1)
