@@ -25,6 +25,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(training, "MEASURE_EVERY", 1)
+    monkeypatch.setattr(training, "MEASUREMENTS", 40)
 
 
 def kill_at(monkeypatch, measurement):

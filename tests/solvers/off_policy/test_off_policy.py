@@ -41,6 +41,7 @@ def quick(monkeypatch):
         off_policy, "best_constant_shares", lambda mdp, generator: ConstantShares(torch.zeros(mdp.A).to(mdp.low), units)
     )
     monkeypatch.setattr(training, "MEASURE_EVERY", 1)
+    monkeypatch.setattr(training, "MEASUREMENTS", 40)
     monkeypatch.setattr(training, "LIGHTER", 1)
 
 
