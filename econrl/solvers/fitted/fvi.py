@@ -15,7 +15,8 @@ from econrl.solvers.fitted.functions import Cells
 from econrl.solvers.fitted.policy_iteration import PolicyIteration
 from econrl.solvers.fitted.sweeps import Sweeps
 
-SECONDS, ITERATIONS = 5e-4, 25.0  # for a state and slope; of policy iteration
+LEAST, SECONDS, AT_NODE = 0.3, 4e-4, 5e-6  # of a cell, for a state and slope, and for a state, node and action
+ITERATIONS = 20  # of policy iteration
 REACH = 2e-5  # mean distance to the best action
 STATES_EACH = 300  # for each continuous state
 
@@ -70,10 +71,11 @@ class FVI(Method):
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")
 
     def cost(self, mdp: MDP) -> float:
-        """Fits take most of it: seconds that grow with states, slopes, periods or iterations, options and regimes."""
+        """Seconds for each period or iteration, option and regime, which grow with states, slopes and nodes."""
         d, cells = len(mdp.continuous), Cells(mdp)
         steps = ITERATIONS * cells.count if mdp.horizon is None else (self.sweeps - 1 / 2) * cells.count
-        return SECONDS * self.states_for(mdp) * (1 + d) * steps if mdp.free else math.inf
+        each = LEAST + self.states_for(mdp) * (SECONDS * (1 + d) + AT_NODE * len(mdp.nodes) * len(mdp.free))
+        return each * steps if mdp.free else math.inf
 
     def reach(self, mdp: MDP) -> float:
         """What small networks leave."""

@@ -17,7 +17,8 @@ from econrl.solvers.grid.fit_grid import coarse_points, fitted
 
 DEFAULT_WORK = 8_000_000  # points x nodes x coefficients a query that no default exceeds
 MOST_WORK = 4 * DEFAULT_WORK  # that `auto` takes on
-SWEEPS, SECONDS = 15, 2e-7  # of a stationary model; of a query's coefficient in a sweep, roughly
+SWEEPS, SKETCHED = 15, 2.0  # of a stationary model; times that a life is solved, on coarser grids at first
+LEAST, SECONDS = 0.1, 1e-6  # of a sweep, for an action, and of a query's coefficient in it, roughly
 MOST_ON_A_LINE = 200  # more make second derivatives of a value with kinks noisy
 COPIES = 16  # arrays of a chunk's size that second derivatives hold at their peak
 
@@ -96,8 +97,9 @@ class OnTensorGrid(Method):
         d, options = len(mdp.continuous), len(mdp.options)
         queries = math.prod(self.points_of(mdp)) * mdp.layers * options * len(mdp.nodes)
         work = queries * len(BASIS[self.interpolation]) ** d
-        sweeps = mdp.horizon or SWEEPS
-        return 2.0 + SECONDS * work * sweeps * max(len(mdp.free), 1) ** 2 if work <= MOST_WORK * options else math.inf
+        sweeps = SWEEPS if mdp.horizon is None else SKETCHED * mdp.horizon
+        each = (LEAST * options + SECONDS * work) * max(len(mdp.free), 1) ** 2
+        return 2.0 + sweeps * each if work <= MOST_WORK * options else math.inf
 
     def reach(self, mdp: MDP) -> float:
         """What cubic splines leave of a smooth policy, n^-4 for n points a side."""

@@ -81,7 +81,8 @@ def test_bounded_shares_end_on_their_bounds(bounds):
 
     y, _ = maximise(Q, bounds, target, torch.full((31, 6), 0.2, dtype=torch.float64))
     below, above = target[:, 0] <= 0, target[:, 0] >= 1.5
-    assert (y[below, 3] == 0).all() and (y[above, 3] == 1).all()
+    assert (y[below, 3] == 0).all()
+    assert (y[above, 3] == 1).all()
     torch.testing.assert_close(y[:, 4], torch.full((31,), 0.5, dtype=torch.float64))
     torch.testing.assert_close(y[:, 5], torch.full((31,), 7.0, dtype=torch.float64))
 
