@@ -119,8 +119,10 @@ def solve(
         "warnings": said,
         "torch": torch.__version__,
     }
-    value = unscaled(solved, result.value) if isinstance(solved, ScaledFamily) else result.value
-    solution = Solution(result.model or model, result.policy, value, pd.DataFrame(result.log), info)
+    policy, value = result.policy, result.value
+    if isinstance(solved, ScaledFamily):
+        policy, value = policy.by_itself(), unscaled(solved, value)
+    solution = Solution(result.model or model, policy, value, pd.DataFrame(result.log), info)
     with arithmetic(chosen), torch.random.fork_rng(devices=[]):
         warn(solution)
     return solution

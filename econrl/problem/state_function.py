@@ -61,6 +61,11 @@ class StateFunction(nn.Module):
         its own later errors are those of the value."""
         return False
 
+    def by_itself(self) -> StateFunction:
+        """A policy that does not follow a value, where that would be in other units than the model's; itself if it does
+        not anyway."""
+        return self
+
     @property
     def knows_multipliers(self) -> bool:
         """Whether a policy also knows the multipliers of its bounds, which `multipliers(s)` then gives

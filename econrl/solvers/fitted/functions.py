@@ -157,6 +157,12 @@ class FittedPolicy(FittedFunction):
     def follows_value(self) -> bool:
         return self.corrections > 0
 
+    def by_itself(self) -> FittedPolicy:
+        """The networks' shares as they are."""
+        found = self.on(self.mdp)
+        found.corrections = 0
+        return found
+
     @cached_property
     def problems(self) -> list[tuple[MDP, MDP, Bounds]]:
         """What each option leaves: with all nodes, with the fewest, and where its shares end."""

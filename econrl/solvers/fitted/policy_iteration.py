@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,8 @@ from econrl.solvers.polish.levenberg_marquardt import GaussNewton, Parameters
 WARM = 8  # steps of value iteration, whose states and units are new each time, before policies are evaluated
 SETTLED = 12  # steps after which the states stay what they are, so that changes say how far it is from the end
 EVALUATION = 4  # Gauss-Newton steps for a policy's value: the next policy needs no more
-CONVERGED = 1e-6  # mean change of shares at which policy iteration has ended
+CONVERGED, NEARLY = 1e-6, 1e-3  # mean change of shares at which it ends; at which it may end where it falls no more,
+PATIENCE = 5  # for so many steps: between kinks, networks go to and fro
 
 
 class PolicyIteration(Fitted):
@@ -37,6 +39,7 @@ class PolicyIteration(Fitted):
     def __init__(self, method: Settings, mdp: MDP, task: Task, held_out: HeldOut) -> None:
         super().__init__(method, mdp, task, held_out)
         self.former: list[Tensor] = []
+        self.smallest, self.since = math.inf, 0
 
     def begin(self) -> None:
         """Begin from the value of constant shares. Raises SolveError where they have none anywhere."""
@@ -114,15 +117,15 @@ class PolicyIteration(Fitted):
 
     def note(self, shares: list[Tensor]) -> None:
         """Count the change of the shares since the last step; the same states are looked at."""
-        if len(self.former) == len(shares) and all(
-            a.shape == b.shape for a, b in zip(self.former, shares, strict=True)
-        ):
-            change = max(
-                float((a - b).abs().mean()) if a.numel() > 0 else 0.0 for a, b in zip(self.former, shares, strict=True)
-            )
-            self.columns["change"] = change
-            self.converged = change <= CONVERGED
-        self.former = shares
+        former, self.former = self.former, shares
+        if [a.shape for a in former] != [b.shape for b in shares]:
+            return
+        change = max(float((a - b).abs().mean()) if len(a) > 0 else 0.0 for a, b in zip(former, shares, strict=True))
+        self.columns["change"] = change
+        self.smallest, self.since = (change, 0) if change < self.smallest else (self.smallest, self.since + 1)
+        self.converged = change <= CONVERGED or (self.since == PATIENCE and self.smallest <= NEARLY)
+        if self.since == PATIENCE and not self.converged:
+            self.message = f"the change stopped falling at {self.smallest:.1e}"
 
     def due(self, step: int) -> bool:
         return step >= WARM and step % 4 == 0
@@ -131,11 +134,17 @@ class PolicyIteration(Fitted):
         return f"after {step} iterations"
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "s": getattr(self, "s", self.visited), "former": self.former}
+        return {
+            **super().state(),
+            "s": getattr(self, "s", self.visited),
+            "former": self.former,
+            "changes": [self.smallest, self.since],
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.s, self.former = state["s"].to(self.mdp.low), [y.to(self.mdp.low) for y in state["former"]]
+        self.smallest, self.since = state["changes"]
 
 
 class PolicyValue(nn.Module):

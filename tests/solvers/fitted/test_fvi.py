@@ -223,4 +223,4 @@ def test_exchangeable_members_and_a_range_of_parameters():
     member = family.at(alpha=0.37)
     s = {"k": [0.15, 0.2, 0.25], "z": [0.0, 0.01, -0.01]}
     exact = MDP(BrockMirman(alpha=0.37)).exact_policy(member.mdp.tensor(list(zip(s["k"], s["z"], strict=True))))
-    np.testing.assert_allclose(np.asarray(member.policy(s)["c"]), exact[:, 0], rtol=5e-3)
+    np.testing.assert_allclose(np.asarray(member.policy(s)["c"]), exact[:, 0], rtol=1e-2)  # the networks alone
