@@ -18,6 +18,7 @@ LEVEL = (
     3.0  # weight of an error of the value, in its spread, beside one of a slope: those of the value add up over time
 )
 DAMPING = 1e-5  # of the first step: what is fitted has no noise
+NO_SLOPE = 1e-3  # of the value's spread over half the domain: less is none
 SMALL_SLOPE, SMALLEST_SLOPE = (
     0.1,
     0.01,
@@ -46,7 +47,7 @@ def slope_sizes(mdp: MDP, slopes: Tensor) -> Tensor:
     reach = ((mdp.high - mdp.low) / 2)[mdp.continuous].clamp(min=1e-300)
     usual = slopes.square().mean(dim=0).sqrt()
     least = torch.maximum(SMALL_SLOPE * usual, SMALLEST_SLOPE * (usual * reach).max() / reach)
-    return torch.hypot(slopes, least.clamp(min=1e-300))
+    return torch.hypot(slopes, least.maximum(NO_SLOPE / reach))
 
 
 def rows_for(mdp: MDP, features: Features, s: Tensor, raw: Tensor, slopes: Tensor) -> Rows:

@@ -20,7 +20,7 @@ from econrl.solvers.fitted.states import first_lives, lives, states_around
 
 LIVES = 2000  # simulated, from which states are drawn
 FIRST = 0.5  # of the states, in the first of several sweeps, which is to show where lives go
-SHARES = 0.45, 0.9  # of the time left, for a sweep that others follow, and for the last one
+SHARES = 0.4, 0.75  # of the time left, for a sweep that others follow, and for the last one
 FEWEST = 200  # states, whatever the time limit
 
 
