@@ -21,6 +21,7 @@ from econrl.solvers.fitted.states import first_lives, lives, states_around
 LIVES = 2000  # simulated, from which states are drawn
 FIRST = 0.5  # of the states, in the first of several sweeps, which is to show where lives go
 SHARES = 0.4, 0.75  # of the time left, for a sweep that others follow, and for the last one
+FIRST_PACE = 1.6e-3  # seconds for a state and a slope of the last period, whose networks begin anew
 FEWEST = 200  # states, whatever the time limit
 
 
@@ -86,8 +87,8 @@ class Sweeps(Fitted):
         super().__init__(method, mdp, task, held_out)
         assert mdp.horizon is not None
         self.horizon: int = mdp.horizon
-        self.pace = 0.0
-        """Seconds that a period took for each of its states."""
+        self.pace = FIRST_PACE * (1 + len(mdp.continuous))
+        """Seconds that a period takes for each of its states."""
 
     def begin(self) -> None:
         self.visited = first_lives(self.mdp, LIVES, self.generator)
@@ -110,7 +111,7 @@ class Sweeps(Fitted):
         """States for a period, the one so many before the last: so many that the sweep fits into a limited time."""
         follows = sweep + 1 < self.method.sweeps
         wanted = int(FIRST * self.states) if sweep == 0 and follows else self.states
-        if self.pace == 0 or self.task.time_limit is None:
+        if self.task.time_limit is None:
             return wanted
         fit = SHARES[not follows] * self.task.remaining() / (self.horizon - back) / self.pace
         return min(wanted, max(int(fit), FEWEST))
