@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import time
 import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -32,7 +33,7 @@ from econrl.problem.simulate import discounted
 
 DIMENSIONS, FEW = [1, 2, 3, 5, 8], [1]
 METHODS = ["vi", "time_iteration", "smolyak", "adaptive", "ddpg", "pathwise", "fvi", "auto"]
-STYLES = dict(zip(METHODS, ["s:", "^:", "v:", "P:", "D--", "o--", "o-", "*-"], strict=True))
+STYLES = dict(zip(METHODS, ["s:", "^:", "v:", "P:", "D--", "X--", "o-", "*-."], strict=True))
 LARGER = {"fvi, larger": econrl.FVI(hidden=(24, 24))}
 REFERENCES, LONGER = ["fvi", *LARGER], 3  # runs that are to be the best known, and times the limit that they are given
 OVERRUN, SPARE = 3, 120.0  # times the limit and seconds, after which a run is ended
@@ -104,12 +105,12 @@ def child(key: Row, paths: int, sender: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # what simulations see outside the domain is part of the reward
+    began = time.perf_counter()
     try:
         found = solved(key, paths)
-    except EconrlError as refusal:
-        found = {"message": str(refusal)}
     except Exception as failure:  # what a user would see
-        found = {"message": f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"}
+        name = "" if isinstance(failure, EconrlError) else f"{type(failure).__name__}: "
+        found = {"seconds": time.perf_counter() - began, "message": (name + str(failure)).split("\n")[0]}
     sender.send(found)
 
 
@@ -148,7 +149,7 @@ def with_losses(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(results: pd.DataFrame, limit: float, file: Path) -> None:
-    """Loss against D, and seconds against D, a line a method; a cross where there was no answer."""
+    """Loss against D, and seconds against D, a line a method; its mark at the top where there was no answer."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     dimensions = sorted(set(results["D"]))
@@ -160,7 +161,7 @@ def draw(results: pd.DataFrame, limit: float, file: Path) -> None:
         style |= {"linewidth": 2.5 if method in ("fvi", "auto") else 1.2}
         places = [dimensions.index(D) for D in answered["D"]]
         left.semilogy(places, answered["loss"].clip(lower=LEAST), STYLES[method], label=method, **style)
-        right.semilogy(places, answered["seconds"], STYLES[method], **style)
+        right.plot(places, answered["seconds"], STYLES[method], **style)
         missing = [dimensions.index(D) for D in chosen[chosen["loss"].isna()]["D"]]
         style |= {"markersize": 7, "linestyle": "none", "marker": STYLES[method][0]}
         left.plot([x + 0.09 * (i - 3.5) for x in missing], [4.0] * len(missing), **style)
@@ -169,6 +170,7 @@ def draw(results: pd.DataFrame, limit: float, file: Path) -> None:
     left.set_ylim(LEAST / 2, 12.0)
     left.set_ylabel("share of the basket lost")
     right.set_ylabel("seconds")
+    right.set_ylim(0.0, None)
     right.axhline(limit, color="grey", linewidth=0.8)
     for panel in (left, right):
         panel.set_xticks(range(len(dimensions)), [f"{D}\n{D + 2}" for D in dimensions])
