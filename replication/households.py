@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from common import Row, arguments, markdown, measured, parser_of
 from household_answers import pension_error
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import econrl
@@ -35,7 +36,10 @@ DIMENSIONS, FEW = [1, 2, 3, 5, 8], [1]
 METHODS = ["vi", "time_iteration", "smolyak", "adaptive", "ddpg", "pathwise", "fvi", "auto"]
 STYLES = dict(zip(METHODS, ["s:", "^:", "v:", "P:", "D--", "X--", "o-", "*-."], strict=True))
 LARGER = {"fvi, larger": econrl.FVI(hidden=(24, 24))}
-REFERENCES, LONGER = ["fvi", *LARGER], 3  # runs that are to be the best known, and times the limit that they are given
+REFERENCES, LONGER = (
+    ["fvi", "ddpg", *LARGER],
+    3,
+)  # runs that are to be the best known, and times the limit that they are given
 OVERRUN, SPARE = 3, 120.0  # times the limit and seconds, after which a run is ended
 MEMORY = 8 * 2**30  # bytes of address space that a run may take
 PATHS, CURSE_PATHS, FAST_PATHS = 100_000, 20_000, 5_000  # simulated lives: published models, the curse, --fast
@@ -75,9 +79,9 @@ follows the best known policy could give up and be as well off as with this one,
 
     (1 - loss)^(1-gamma) R_best = R,        loss = 1 - (R / R_best)^(1 / (1-gamma))
 
-The best known is the best of all rows with this D, longer runs of `fvi` among them, one with larger networks; its own
-loss is zero. Losses below 1e-6 are drawn there: the noise of simulation does not tell them apart. The limit is of
-`solve`; where `seconds` is more, the method did not stop in time."""
+The best known is the best of all rows with this D, longer runs of `fvi` and `ddpg` among them; its own loss is zero, a
+filled mark. Losses below 1e-6 are drawn there: the noise of simulation hides them. The limit is that of `solve`;
+where `seconds` is more, the method did not stop in time, and where no reward stands beside them, it gave no answer."""
 
 
 # A run in a process of its own
@@ -153,24 +157,17 @@ def draw(results: pd.DataFrame, limit: float, file: Path) -> None:
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     dimensions = sorted(set(results["D"]))
-    shades = {method: str(shade) for method, shade in zip(METHODS, np.linspace(0.6, 0.0, len(METHODS)), strict=True)}
-    for i, method in enumerate(METHODS):
-        chosen = results[(results["method"] == method) & (results["limit"] == limit)].sort_values("D")
-        answered = chosen.dropna(subset=["loss"])
-        style = {"color": shades[method], "markersize": 10 if method == "auto" else 6, "markerfacecolor": "white"}
-        style |= {"linewidth": 2.5 if method in ("fvi", "auto") else 1.2}
-        places = [dimensions.index(D) for D in answered["D"]]
-        left.semilogy(places, answered["loss"].clip(lower=LEAST), STYLES[method], label=method, **style)
-        right.plot(places, answered["seconds"], STYLES[method], **style)
-        missing = [dimensions.index(D) for D in chosen[chosen["loss"].isna()]["D"]]
-        style |= {"markersize": 7, "linestyle": "none", "marker": STYLES[method][0]}
-        left.plot([x + 0.09 * (i - 3.5) for x in missing], [4.0] * len(missing), **style)
+    for method in METHODS:
+        chosen = results[(results["method"] == method) & (results["limit"] == limit)]
+        place = chosen["D"].map(dimensions.index)
+        draw_method(left, right, method, chosen.assign(place=place).sort_values("place"))
     left.axhline(2.0, color="grey", linewidth=0.8)
     left.text(0.01, 0.985, "no answer", transform=left.transAxes, va="top", fontsize="small", color="grey")
+    left.set_yscale("log")
     left.set_ylim(LEAST / 2, 12.0)
     left.set_ylabel("share of the basket lost")
-    right.set_ylabel("seconds")
     right.set_ylim(0.0, None)
+    right.set_ylabel("seconds")
     right.axhline(limit, color="grey", linewidth=0.8)
     for panel in (left, right):
         panel.set_xticks(range(len(dimensions)), [f"{D}\n{D + 2}" for D in dimensions])
@@ -179,6 +176,19 @@ def draw(results: pd.DataFrame, limit: float, file: Path) -> None:
         panel.grid(alpha=0.3)
     figure.legend(loc="outside right center", frameon=False, title=f"{limit:.0f} s each")
     figure.savefig(file, dpi=150)
+
+
+def draw_method(left: Axes, right: Axes, method: str, rows: pd.DataFrame) -> None:
+    i, marker = METHODS.index(method), STYLES[method][0]
+    shade = str(0.6 * (1 - i / (len(METHODS) - 1)))
+    mark = {"color": shade, "markersize": 10 if method == "auto" else 6, "markerfacecolor": "white"}
+    line = {**mark, "linewidth": 2.5 if method in ("fvi", "auto") else 1.2}
+    solved, missing = rows.dropna(subset=["loss"]), rows[rows["loss"].isna()]
+    left.plot(solved["place"], solved["loss"].clip(lower=LEAST), STYLES[method], label=method, **line)
+    right.plot(solved["place"], solved["seconds"], STYLES[method], **line)
+    best = solved[solved["loss"] == 0]["place"]
+    left.plot(best, 0 * best + LEAST, marker, **{**mark, "markerfacecolor": shade})
+    left.plot(missing["place"] + 0.09 * (i - 3.5), 0 * missing["place"] + 4.0, marker, **mark)
 
 
 def curse_runs(limit: float, dimensions: list[int], longer: bool) -> list[Row]:
