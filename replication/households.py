@@ -227,6 +227,9 @@ def report(published: Path, curse: Path, limit: float, out: Path) -> None:
         losses = with_losses(pd.read_csv(curse))
         shown.append(losses[[*losses.columns.drop("message"), "message"]])
         draw(losses, limit, out / "households.png")
+    for table in shown:
+        for name in table.columns.intersection(["reward", "claim"]):
+            table[name] = [x if x != x else f"{x:.4f}" for x in table[name]]  # the fourth digit is what differs
     markdown(out / "households.md", "Households", f"{PUBLISHED}\n\n{CURSE}", shown)
 
 
