@@ -122,7 +122,10 @@ class Stages:
             reason = method.refuse(mdp)
             if reason is not None and not mdp.choices:
                 self.refusals.append(f"no {method.name}: {reason}")
-        able = [method for method in methods if method.why_not(mdp) is None and method.cost(mdp) < math.inf]
+        given = (
+            self.task.warm_start is not None
+        )  # then the one method that can begin from it is asked, whatever it costs
+        able = [m for m in methods if m.why_not(mdp) is None and (given or m.cost(mdp) < math.inf)]
         return sorted(able, key=lambda method: method.cost(mdp))
 
     def widen(self) -> bool:

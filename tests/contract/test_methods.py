@@ -42,6 +42,7 @@ SMALL = {
     **{"points": 8, "exogenous": 4, "level": 2, "refine": 0.02, "max_level": 4, "actions": 5, "nodes": 3, "every": 1},
     **{"start_steps": 3, "start_states": 64, "fit_steps": 3, "value_steps": 3, "paths": 32},
     **{"sketch_steps": 2, "start_batch": 16},
+    **{"states": 60, "first_fit": 4, "fit": 2},
 }
 CONSTANTS = {
     "accuracy.best_action.REFINEMENTS": 2,
@@ -291,7 +292,7 @@ def test_auto_goes_on_with_the_stage_that_ctrl_c_ended(model, tmp_path, monkeypa
 
 def test_auto_is_tested_in_all_its_stages():
     names = [[row["stage"] for _, row in solution_of(auto.Auto, m).training.iterrows()] for m in STAGES]
-    assert [list(dict.fromkeys(rows)) for rows in names] == [["perturbation", "vi", "ddpg", "newton"], ["vi"]]
+    assert [list(dict.fromkeys(rows)) for rows in names] == [["perturbation", "vi", "fvi", "ddpg", "newton"], ["vi"]]
 
 
 @every_case

@@ -26,6 +26,7 @@ from econrl.solvers.fitted.best_shares import Bounds, Step, derivatives, evaluat
 from econrl.solvers.polish.correction_networks import SmoothNetwork
 
 COARSE = 2  # nodes a shock of a Hessian: with one, risk would not matter
+INWARD = 0.01  # of the way to the middle, from a bound at which the reward is infinite
 NUMBERS = 4_000_000  # held at once: states times nodes times a network's units
 
 
@@ -170,9 +171,13 @@ class FittedPolicy(FittedFunction):
         return [(own, own.with_quadrature(Quadrature(nodes=COARSE)), Bounds.of(own)) for own in given]
 
     def network_shares(self, option: int, s: Tensor) -> Tensor:
-        """The networks' shares (N, A) of the continuous actions at states s (N, S) under an option."""
+        """The networks' shares (N, A) of the continuous actions at states s (N, S) under an option; a little off bounds
+        at which the reward is infinite."""
         z = by_cell(self.value.cells.of(s, option), s, lambda cell, part: self.networks[cell](self.features(part)))
-        return projected(self.problems[option][0], z)
+        mdp = self.problems[option][0]
+        y = projected(mdp, z)
+        finite = mdp.reward(s, mdp.from_shares(s, y)).isfinite().unsqueeze(-1)
+        return torch.where(finite, y, y + INWARD * (mdp.squash(torch.zeros_like(y)) - y))
 
     def shares(self, option: int, s: Tensor) -> Tensor:
         """The same, corrected."""

@@ -62,10 +62,12 @@ class FVI(Method):
     """Projected Newton steps on the shares of the policy network, whenever the policy is asked."""
     nodes: int = 5
     """Quadrature nodes a shock at most."""
+    every: int = 4
+    """Steps of policy iteration from one measurement of the error to the next; of a life, each sweep is measured."""
 
     def __post_init__(self) -> None:
         require(self, "states", self.states is None or self.states >= 1, "at least 1")
-        for name in ("sweeps", "first_fit", "fit", "nodes"):
+        for name in ("sweeps", "first_fit", "fit", "nodes", "every"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         require(self, "corrections", self.corrections >= 0, "at least 0")
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) >= 1, "widths of at least 1")

@@ -128,7 +128,7 @@ class PolicyIteration(Fitted):
             self.message = f"the change stopped falling at {self.smallest:.1e}"
 
     def due(self, step: int) -> bool:
-        return step >= WARM and step % 4 == 0
+        return step > 0 and step % self.method.every == 0
 
     def where(self, step: int) -> str:
         return f"after {step} iterations"

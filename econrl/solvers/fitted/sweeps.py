@@ -45,6 +45,9 @@ class Settings(Protocol):
     @property
     def corrections(self) -> int: ...
 
+    @property
+    def every(self) -> int: ...
+
     def states_for(self, mdp: MDP) -> int:
         """States at which maxima are taken."""
 
@@ -62,6 +65,9 @@ class Fitted(Run):
 
     def answer(self) -> Answer:
         return self.policy, self.value
+
+    def keeps(self, step: int) -> bool:
+        return True
 
     def state(self) -> dict[str, Any]:
         return {
@@ -164,9 +170,6 @@ class Sweeps(Fitted):
 
     def due(self, step: int) -> bool:
         return step > 0 and step % self.horizon == 0
-
-    def keeps(self, step: int) -> bool:
-        return True
 
     def answer(self) -> Answer:
         if self.done < self.horizon:
