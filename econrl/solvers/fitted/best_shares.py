@@ -76,7 +76,7 @@ class Bounds:
 
     def move(self, y: Tensor, T: Tensor, step: Tensor) -> Tensor:
         """y after a step in z, cut short where the largest part of a budget would vanish."""
-        change = (T @ step.unsqueeze(-1)).squeeze(-1)
+        change, length = (T @ step.unsqueeze(-1)).squeeze(-1), torch.ones_like(y)
         for start, stop in self.budgets:
             parts, moved = with_rest(y[:, start:stop], 1.0), with_rest(change[:, start:stop], 0.0)
             diagonal = T[:, start:stop, start:stop].diagonal(dim1=-2, dim2=-1)
@@ -85,8 +85,8 @@ class Bounds:
             )  # what the others are moved against
             taken = -moved.gather(1, part)
             room = ((1 - NEARER) * parts.gather(1, part) / taken.clamp(min=1e-300)).clamp(max=1.0)
-            change[:, start:stop] = change[:, start:stop] * torch.where(taken > 0, room, 1.0)
-        return y + change
+            length[:, start:stop] = torch.where(taken > 0, room, 1.0)
+        return y + length * change
 
 
 def with_rest(parts: Tensor, total: float) -> Tensor:

@@ -103,6 +103,14 @@ def test_corrections_bring_the_policy_nearer_to_the_maximum(merton):
     assert off[0] < 0.2 * off[1] or off[1] < 1e-5
 
 
+def test_the_policy_has_derivatives(merton):
+    """Beyond the domain it is continued by them (`continuation.py`); here consumption is proportional to wealth."""
+    s = torch.tensor([[1.0, 0.0], [2.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    x = merton.policy(s)[:, 0]
+    (slopes,) = torch.autograd.grad(x.sum(), s)
+    torch.testing.assert_close(slopes[:, 0], x.detach() / s[:, 0].detach(), rtol=2e-2, atol=0)
+
+
 # A choice for good, with saving: brute force
 
 
