@@ -244,7 +244,7 @@ def test_auto_goes_on_where_a_stage_fails_and_keeps_the_best(monkeypatch):
     def fail(self, mdp, task):
         raise SolveError(f"{self.name} broke")
 
-    for method in (EGM, econrl.VI, econrl.TimeIteration, Newton):
+    for method in (EGM, econrl.VI, econrl.TimeIteration, econrl.FVI, Newton):
         monkeypatch.setattr(method, "run", fail)
     solution = solve(BufferStock(), econrl.Auto(start_steps=40))
     for said in ("egm broke", "vi broke", "the policy is that of ddpg", "no interior steady state", "newton broke"):
