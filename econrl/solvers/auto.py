@@ -122,9 +122,8 @@ class Stages:
             reason = method.refuse(mdp)
             if reason is not None and not mdp.choices:
                 self.refusals.append(f"no {method.name}: {reason}")
-        given = (
-            self.task.warm_start is not None
-        )  # then the one method that can begin from it is asked, whatever it costs
+        # From a warm start only one method can begin: it is asked, whatever it costs.
+        given = self.task.warm_start is not None
         able = [m for m in methods if m.why_not(mdp) is None and (given or m.cost(mdp) < math.inf)]
         return sorted(able, key=lambda method: method.cost(mdp))
 

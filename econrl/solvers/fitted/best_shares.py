@@ -14,7 +14,6 @@ Control and Optimization 20.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,15 +21,13 @@ import torch
 from torch import Tensor
 
 from econrl.problem.mdp import MDP
+from econrl.solvers.grid.maximise import ROUNDING, Objective, evaluate
 
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""Q(s, y) of shape (B,), at states s (B, S) and shares y (B, A)."""
 ITERATIONS = 40
 LENGTHS = (1.0, 0.25, 1 / 16, 1 / 256)  # of a step, until one improves Q
 NEARER = 0.1  # of the way to a bound that is left where a step may not end on it
 ON_BOUND = 1e-10  # shares this close to a bound are on it
 NEAR_BOUND = 0.02  # shares this close to a bound to which Q rises are not moved with the others
-ROUNDING = 1e-13  # gains below this share of Q cannot be told from rounding
 
 
 @dataclass(frozen=True)
@@ -80,9 +77,8 @@ class Bounds:
         for start, stop in self.budgets:
             parts, moved = with_rest(y[:, start:stop], 1.0), with_rest(change[:, start:stop], 0.0)
             diagonal = T[:, start:stop, start:stop].diagonal(dim1=-2, dim2=-1)
-            part = with_rest((diagonal < 0).to(y), 1.0).argmax(
-                dim=-1, keepdim=True
-            )  # what the others are moved against
+            pivot = with_rest((diagonal < 0).to(y), 1.0)  # what the others are moved against
+            part = pivot.argmax(dim=-1, keepdim=True)
             taken = -moved.gather(1, part)
             room = ((1 - NEARER) * parts.gather(1, part) / taken.clamp(min=1e-300)).clamp(max=1.0)
             length[:, start:stop] = torch.where(taken > 0, room, 1.0)
@@ -92,12 +88,6 @@ class Bounds:
 def with_rest(parts: Tensor, total: float) -> Tensor:
     """Parts (B, n) of a total, and what they leave of it."""
     return torch.cat([parts, total - parts.sum(dim=-1, keepdim=True)], dim=-1)
-
-
-def evaluate(Q: Objective, s: Tensor, y: Tensor) -> Tensor:
-    """Q(s, y), minus infinity where it is not a number."""
-    value = Q(s, y)
-    return torch.where(value.isnan(), -torch.inf, value)
 
 
 def derivatives(Q: Objective, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,8 @@ from econrl.problem.bellman import lookahead
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.state_function import StateFunction
-from econrl.solvers.fitted.best_shares import Bounds, Step, derivatives, evaluate
+from econrl.solvers.fitted.best_shares import Bounds, Step, derivatives
+from econrl.solvers.grid.maximise import evaluate
 from econrl.solvers.polish.correction_networks import SmoothNetwork
 
 COARSE = 2  # nodes a shock of a Hessian: with one, risk would not matter

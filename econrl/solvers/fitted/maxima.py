@@ -12,10 +12,10 @@ from torch import Tensor
 from econrl.errors import SolveError
 from econrl.problem.diagnose import describe, first_fault
 from econrl.problem.mdp import MDP
-from econrl.solvers.fitted.best_shares import Bounds, Objective, Step, derivatives, evaluate, maximise
+from econrl.solvers.fitted.best_shares import Bounds, Step, derivatives, maximise
 from econrl.solvers.fitted.fit import Rows, fit_outputs, fit_value, rows_for, unit_for
 from econrl.solvers.fitted.functions import FittedPolicy, objective
-from econrl.solvers.grid.maximise import candidates
+from econrl.solvers.grid.maximise import Objective, better, candidates, evaluate
 
 NUMBERS = 4_000_000  # held at once: states times nodes times shares times a network's units
 FEW_STARTS = 8  # candidates beside the policy that is known; more where none is
@@ -81,9 +81,7 @@ def best_start(Q: Objective, s: Tensor, first: Tensor, starts: Tensor) -> Tensor
     best, value = first, evaluate(Q, s, first)
     for start in starts:
         trial = start.expand_as(first)
-        trial_value = evaluate(Q, s, trial)
-        wins = trial_value > value
-        best, value = torch.where(wins.unsqueeze(-1), trial, best), torch.where(wins, trial_value, value)
+        best, value = better(best, value, trial, evaluate(Q, s, trial))
     return best
 
 
