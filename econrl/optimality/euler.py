@@ -10,6 +10,10 @@ G' is tomorrow's own condition: zero in the interior; where tomorrow's action si
 (a_x' is that bound's derivative), it is the multiplier. Nothing here needs X' itself: with y solving
 f_a'^T y = G' - r_a', (G' - r_a') X' is the derivative of y . f(s', a', .) in x', one backward pass.
 
+Where utility is recursive (`preferences.py`), beta is what tomorrow's value is worth in units of today's reward (`kernel`
+of `bellman.py`), which takes the value beside the policy; r_a and G are in these units, lambda is V_x, the bracket's
+multiple by W_1.
+
 Bounds enter through the shares of `feasible_set.py`: G <= 0 at the lower bound, G >= 0 at the upper one.
 """
 
@@ -22,6 +26,7 @@ from econrl.optimality.complementarity import at_bounds, complementarity, near_b
 from econrl.optimality.deviation import undoing
 from econrl.optimality.static import static_actions
 from econrl.optimality.structure import Structure
+from econrl.problem.bellman import kernel
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function, StateFunction
 
@@ -37,23 +42,17 @@ def condition(
     """G(s) = r_a + E[beta lambda' f_a] (B, A) in units of the reward, and what makes it unit-free (B, A).
 
     `shadow_price` gives lambda (B, S) at states (B, S). With a realised shock e (B, 1, E) that is the expectation.
-    With tomorrow's `value` also what an action moves by the discount factor, E[beta_a V'].
+    Where utility is recursive, tomorrow's `value` says what counts how much.
     """
     a = policy(s)
-    nodes, weights = (mdp.nodes, mdp.weights(s)) if e is None else (e, torch.ones_like(s[..., :1]))
+    nodes = mdp.nodes if e is None else e
     a_ = a.unsqueeze(-2).expand(*a.shape[:-1], nodes.shape[-2], mdp.A)
     s_ = s.unsqueeze(-2)
     s_next = mdp.transition(s_, a_, nodes)
     shadow = shadow_price(s_next.flatten(0, -2)).reshape(s_next.shape)
-    discounted = (weights * mdp.discount(s_, a_, nodes)).unsqueeze(-1) * shadow
-    worth = None if value is None else weights * value(s_next.flatten(0, -2)).reshape(s_next.shape[:-1])
-
-    def later(a_: Tensor) -> Tensor:
-        reached = (discounted * mdp.transition(s_, a_, nodes)).sum()
-        return reached if worth is None else reached + (worth * mdp.discount(s_, a_, nodes)).sum()
-
+    discounted = kernel(mdp, value, s, a_, e).unsqueeze(-1) * shadow
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
-    future = torch.func.grad(later)(a_)
+    future = torch.func.grad(lambda a_: (discounted * mdp.transition(s_, a_, nodes)).sum())(a_)
     return r_a + future.sum(dim=-2), unit_of_marginal(mdp, s, a, r_a, future)
 
 
@@ -74,12 +73,19 @@ def unit_of_marginal(mdp: MDP, s: Tensor, a: Tensor, r_a: Tensor, future: Tensor
 
 
 def costate(
-    mdp: MDP, structure: Structure, policy: Function, s: Tensor, depth: int = 1, multipliers: Function | None = None
+    mdp: MDP,
+    structure: Structure,
+    policy: Function,
+    s: Tensor,
+    depth: int = 1,
+    multipliers: Function | None = None,
+    value: Function | None = None,
 ) -> Tensor:
     """lambda(s) (B, S), zero for exogenous states: the value of one more unit of each endogenous state.
 
     A binding bound's multiplier G' is found by a second expectation, and `depth` is how many periods ahead; beyond,
-    G' = 0. Where `multipliers` (B, A), unit-free, are known instead, G' = |r_a'| multipliers'.
+    G' = 0. Where `multipliers` (B, A), unit-free, are known instead, G' = |r_a'| multipliers'. `value` is the policy's
+    own, which is asked for where utility is recursive.
     """
     if mdp.horizon is not None:
         # After the last period the state is worth the derivative of the terminal value, and there is no action.
@@ -90,9 +96,12 @@ def costate(
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
     known = None if multipliers is None else one_unit(mdp, r_a.abs()) * multipliers(s)
     stuck = None if known is not None else on_fixed_bounds(mdp, structure, s, a)
-    multiplier = known if known is not None else binding_multiplier(mdp, structure, policy, s, a, depth, stuck)
+    multiplier = known if known is not None else binding_multiplier(mdp, structure, policy, s, a, depth, stuck, value)
     undone = undoing(mdp, structure, s, a, multiplier - r_a, multiplier, at_bounds(mdp, s, a), stuck)
     lam = torch.func.grad(lambda s: mdp.reward(s, a).sum() + undone(s))(s)
+    if not mdp.preferences.separable:
+        assert value is not None, "an aggregator that is no sum is differentiated at the value that it gives"
+        lam = lam * mdp.preferences.marginal(mdp.reward(s, a), value(s)).unsqueeze(-1)
     if mdp.horizon is not None:
         lam = torch.where(over.unsqueeze(-1), final, lam)
     kept = torch.zeros(mdp.S, dtype=s.dtype, device=s.device)
@@ -114,7 +123,14 @@ def on_fixed_bounds(mdp: MDP, structure: Structure, s: Tensor, a: Tensor) -> Ten
 
 
 def binding_multiplier(
-    mdp: MDP, structure: Structure, policy: Function, s: Tensor, a: Tensor, depth: int, stuck: Tensor | None = None
+    mdp: MDP,
+    structure: Structure,
+    policy: Function,
+    s: Tensor,
+    a: Tensor,
+    depth: int,
+    stuck: Tensor | None = None,
+    value: Function | None = None,
 ) -> Tensor:
     """G (B, A) where an action is next to one of its bounds and the bound's multiplier matters, zero elsewhere and for
     actions that are `stuck` (B, A)."""
@@ -128,7 +144,8 @@ def binding_multiplier(
     if not rows.any():
         return G
     at_low, at_high, s_near = at_low[rows], at_high[rows], s[rows]
-    found, _ = condition(mdp, lambda s: costate(mdp, structure, policy, s, depth - 1), policy, s_near)
+    price = lambda s: costate(mdp, structure, policy, s, depth - 1, value=value)  # noqa: E731
+    found, _ = condition(mdp, price, policy, s_near, value=value)
     G[rows] = torch.where(at_high, found.clamp(min=0), 0) + torch.where(at_low, found.clamp(max=0), 0)
     return G
 
@@ -143,22 +160,34 @@ def at_bounds_that_matter(mdp: MDP, structure: Structure, s: Tensor, a: Tensor) 
 
 
 def euler_residuals(
-    mdp: MDP, structure: Structure, policy: Function, s: Tensor, later: Function | None = None, smooth: bool = True
+    mdp: MDP,
+    structure: Structure,
+    policy: Function,
+    s: Tensor,
+    later: Function | None = None,
+    smooth: bool = True,
+    value: Function | None = None,
 ) -> Tensor:
     """The unit-free complementarity residual (B, A) of each action's first-order condition at the states s (B, S).
 
     `later` is the policy from tomorrow on, where that is another function than today's. Where it knows the gains from
     moves beyond its bounds, tomorrow's multipliers are these; and where today's policy knows them, and a bound binds,
-    the residual is how wrong they are: multipliers that nobody checks could justify any policy.
+    the residual is how wrong they are: multipliers that nobody checks could justify any policy. `value` is tomorrow's,
+    which is asked for where utility is recursive.
     """
     later = later or policy
-    G, scale = condition(mdp, lambda s: costate(mdp, structure, later, s, multipliers=multipliers_of(later)), policy, s)
+    G, scale = condition(mdp, shadow_price(mdp, structure, later, value), policy, s, value=value)
     a, known = policy(s), multipliers_of(policy)
     R = complementarity(mdp, G, scale, s, a, smooth)
     if known is None:
         return R
     multipliers, r_a = known(s), torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
     return torch.where(multipliers != 0, unit_free(mdp, G, r_a.abs(), s, a) - multipliers, R)
+
+
+def shadow_price(mdp: MDP, structure: Structure, later: Function, value: Function | None = None) -> Function:
+    """lambda as a function of the state, under the policy `later`, whose value is `value`."""
+    return lambda s: costate(mdp, structure, later, s, multipliers=multipliers_of(later), value=value)
 
 
 def multipliers_of(policy: Function) -> Function | None:

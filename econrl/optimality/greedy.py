@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from econrl.optimality.complementarity import complementarity
-from econrl.optimality.euler import condition
-from econrl.problem.bellman import continuation, lookahead
+from econrl.optimality.euler import unit_of_marginal
+from econrl.problem.bellman import expected_value, lookahead
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
@@ -24,10 +24,15 @@ def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor, smo
 
 
 def greedy_condition(mdp: MDP, policy: Function, value: Function, s: Tensor) -> tuple[Tensor, Tensor]:
-    """r_a + E[(beta V')_a] (B, A), of a value V, and what makes it unit-free (B, A)."""
-    worth = lambda s: continuation(mdp, value, s)  # noqa: E731
-    price = torch.func.grad(lambda s: continuation(mdp, value, s).sum())
-    return condition(mdp, price, policy, s, value=worth)
+    """r_a + m_a (B, A), m = E[beta V'] where utility is additive, of a value V, and what makes it unit-free (B, A)."""
+    a = policy(s)
+    a_ = a.unsqueeze(-2).expand(*a.shape[:-1], len(mdp.nodes), mdp.A)
+    r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
+    future = torch.func.grad(lambda a_: expected_value(mdp, value, s, a_).sum())(a_)
+    if not mdp.preferences.separable:
+        by_u, by_m = mdp.preferences.slopes(mdp.reward(s, a), expected_value(mdp, value, s, a.unsqueeze(-2)))
+        future = future * (by_m / by_u)[..., None, None]
+    return r_a + future.sum(dim=-2), unit_of_marginal(mdp, s, a, r_a, future)
 
 
 def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tensor, smooth: bool) -> Tensor:
@@ -45,8 +50,8 @@ def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tens
 
 
 def regret(mdp: MDP, value: Function, s: Tensor, a: Tensor, column: int) -> Tensor:
-    """What the best option of one choice would add to the value, today alone and at the same shares of the continuous
-    actions, (B,)."""
+    """What the best option of one choice would add to the value, in units of today's reward: today alone and at the same
+    shares of the continuous actions, (B,)."""
     shares = mdp.shares(s, a)
 
     def judged(option: int) -> Tensor:
@@ -55,4 +60,4 @@ def regret(mdp: MDP, value: Function, s: Tensor, a: Tensor, column: int) -> Tens
 
     options = torch.stack([judged(option) for option in range(dict(mdp.choices)[column])], dim=-1)
     own = options.gather(-1, a[:, column : column + 1].long()).squeeze(-1)
-    return options.amax(dim=-1) - own
+    return (options.amax(dim=-1) - own) / mdp.preferences.marginal(mdp.reward(s, a), own)

@@ -58,26 +58,30 @@ def why_multipliers_are_unknown(mdp: MDP, s: Tensor, a: Tensor) -> str:
     return ""
 
 
-def forms_with_multipliers(mdp: MDP, forms: Sequence[str], policy: Function, s: Tensor) -> Forms:
+def forms_with_multipliers(
+    mdp: MDP, forms: Sequence[str], policy: Function, s: Tensor, value: Function | None = None
+) -> Forms:
     """The forms, which know their multipliers where these matter and can be known; by a rough policy at s (B, S)."""
     structure = without_multipliers(find_structure(mdp), forms, mdp)
     if not matter(structure) or why_multipliers_are_unknown(mdp, s, policy(s)):
         return Forms(mdp, forms)
-    steep = steepness(mdp, structure, policy, s)
+    steep = steepness(mdp, structure, policy, s, value)
     return Forms(mdp, forms, steep if all(0 < x < math.inf for x in steep) else None)
 
 
-def steepness(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> list[float]:
+def steepness(
+    mdp: MDP, structure: Structure, policy: Function, s: Tensor, value: Function | None = None
+) -> list[float]:
     """1 / |dy/dg|, one number an action: how fast the gain g from a larger share falls in this share, where all others
     answer it; at the median of the states s (B, S).
 
     A gain that goes on falling like that beyond a bound makes a smooth function of what is beyond and what is within.
     """
     y = mdp.shares(s, policy(s))
-    price = lambda s: costate(mdp, structure, policy, s, depth=0)  # noqa: E731
+    price = lambda s: costate(mdp, structure, policy, s, depth=0, value=value)  # noqa: E731
 
     def gain(y: Tensor) -> Tensor:
-        return marginal_gain(mdp, price, s, mdp.from_shares(s, y))
+        return marginal_gain(mdp, price, s, mdp.from_shares(s, y), value)
 
     answers = torch.linalg.inv_ex(action_jacobian(gain, y)).inverse.diagonal(dim1=-2, dim2=-1).abs()
     # In a last period that leaves nothing behind the gain is |r_a| itself whatever the share: it says nothing.
@@ -85,12 +89,14 @@ def steepness(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> li
     return (1 / answers.nanmedian(dim=0).values).tolist()
 
 
-def marginal_gain(mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor) -> Tensor:
+def marginal_gain(
+    mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor, value: Function | None = None
+) -> Tensor:
     """G / |r_a| (B, A): what more of each action a (B, A) would bring, given tomorrow's lambda.
 
     For models in which rewards fall or rise with every action, r_a not zero.
     """
-    G, _ = condition(mdp, shadow_price, lambda _: a, s)
+    G, _ = condition(mdp, shadow_price, lambda _: a, s, value=value)
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a)
     return unit_free(mdp, G, r_a.abs(), s, a)
 

@@ -27,12 +27,13 @@ def coarsest(
     most: int,
     tolerance: float,
     look_at_the_clock: Callable[[], None] = lambda: None,
+    value: Function | None = None,
 ) -> MDP:
     """The model with as few quadrature nodes, at most `most` a shock, as change the residuals at s by at most
-    `tolerance` in the mean."""
+    `tolerance` in the mean. `value` is the policy's, where utility is recursive."""
 
     def residuals(mdp: MDP) -> Tensor:
-        return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s), s, look_at_the_clock)
+        return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s, value=value), s, look_at_the_clock)
 
     finest = mdp.with_quadrature(FINER)
     reference = residuals(finest)

@@ -113,7 +113,7 @@ def full_frame(mdp: MDP, s: Tensor, a: Tensor) -> pd.DataFrame:
     choices = [column for column, _ in mdp.choices]
     actions = {v.name: v.read(a).int() if v.start in choices else v.read(a) for v in mdp.action_slots}
     frames = [states_frame(mdp, s), named_frame(actions, len(s)), named_frame(outcomes, len(s))]
-    return pd.concat([*frames, named_frame({"reward": mdp.reward(s, a)}, len(s))], axis=1)
+    return pd.concat([*frames, named_frame({"reward": mdp.flow(s, a)}, len(s))], axis=1)
 
 
 def profile_table(simulation: pd.DataFrame, quantiles: Sequence[float]) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from econrl.problem.quadrature import Quadrature
 from econrl.spec.model import Model
 from econrl.spec.shocks import Shock
 from econrl.spec.variables import ActionKind, StateKind, listed
+from econrl.utility import Preferences
 
 BORN = 0.75  # share of the paths of a life cycle that begin with it
 
@@ -57,6 +58,7 @@ class MDP:
         self.action_variables: list[ActionKind] = [v for v in listed(self.model.actions()) if v.name not in self.made]
         self.shock_variables: list[Shock] = listed(self.model.shocks())
         self._lay_out(like)
+        self.preferences: Preferences = self.model.preferences().of(self.model)
 
         self.low, self.high = self.tensor(self.layout.low), self.tensor(self.layout.high)
         self.options = self.tensor(list(itertools.product(*(range(n) for _, n in self.choices))))
@@ -244,7 +246,11 @@ class MDP:
     # The model's functions
 
     def reward(self, s: Tensor, a: Tensor) -> Tensor:
-        """r(s, a), shape (...)."""
+        """u(s, a) (...), what the reward adds to a value; r(s, a) itself where utility is additive."""
+        return self.preferences.felicity(self.flow(s, a))
+
+    def flow(self, s: Tensor, a: Tensor) -> Tensor:
+        """r(s, a) (...), as the model gives it."""
         return self.model.reward(self.state(s), self.actions(a)).to(s.dtype)
 
     def transition(self, s: Tensor, a: Tensor, e: Tensor) -> Tensor:
@@ -278,8 +284,8 @@ class MDP:
         return t < self.horizon, torch.cat([s[..., :-1], self.in_life(t).unsqueeze(-1)], dim=-1)
 
     def terminal(self, s: Tensor) -> Tensor:
-        """The value (...) of states after the last period."""
-        return self.model.terminal(self._read_after(s)).to(s.dtype)
+        """The value (...) of states after the last period, held as values are."""
+        return self.preferences.held(self.model.terminal(self._read_after(s)).to(s.dtype))
 
     def exact_policy(self, s: Tensor) -> Tensor | None:
         """The closed form (..., A), or None."""
@@ -289,7 +295,7 @@ class MDP:
         return flatten(self.action_slots, named).expand(*s.shape[:-1], self.A)
 
     def exact_value(self, s: Tensor) -> Tensor | None:
-        """The value function in closed form, (...); None where there is none."""
+        """The value function in closed form (...), as the model gives it; None where there is none."""
         return self.model.exact_value(self.state(s))
 
     # Shocks

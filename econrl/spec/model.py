@@ -14,6 +14,7 @@ from torch import Tensor
 from econrl.errors import SpecError
 from econrl.spec.shocks import Shock
 from econrl.spec.variables import ActionKind, StateKind, listed
+from econrl.utility import ADDITIVE, Preferences
 
 States = StateKind | Sequence[StateKind]
 Actions = ActionKind | Sequence[ActionKind]
@@ -70,6 +71,14 @@ class Model:
         if not hasattr(self, "beta"):
             raise SpecError(f"{type(self).__name__} has no discount factor: add a field `beta`, or define discount")
         return self.beta
+
+    def preferences(self) -> Preferences:
+        """How the reward and the risk of tomorrow's value make today's value, V = W(r, m): `EpsteinZin`,
+        `RiskSensitive` or `Recursive` (`econrl.utility`); additive unless given, V = r + E[beta V'].
+
+        `terminal` and `exact_value` are then in the unit of that V, as are the solution's values.
+        """
+        return ADDITIVE
 
     def group_features(self) -> dict[str, dict[str, Tensor]]:
         """What tells the members of a group apart, by group and name: {"country": {"g": tensor (N,)}}.

@@ -23,6 +23,7 @@ from econrl.problem.state_function import Function
 FEWEST_STEPS = 5  # of GMRES: with fewer, the value would say nothing
 NEWTON_STEPS = 6  # on a value that is interpolated in a unit of its own
 LENGTHS = (1.0, 0.3, 0.1, 0.01)  # of such a step
+STAYING = 300  # periods in which a value that is no sum comes near that of staying for ever
 MOST_PATIENT = 0.999  # discount factor with which a first guess of the value is made, at most
 
 
@@ -46,7 +47,8 @@ class Evaluation:
 
         (I - A) dx = gap = T'(V) (r + E[beta V(s')] - V),        A dx = T'(V) E[beta V'(x') dx(s')].
 
-    Where x is V itself the equation is linear, and its solution exact; else it is a step of Newton's method.
+    Where x is V itself and utility is additive the equation is linear, and its solution exact; else it is a step of
+    Newton's method. Where utility is recursive, W(r, m) stands for r + E[beta V(s')], and its derivative for beta.
     """
 
     value: GridValue
@@ -61,6 +63,11 @@ class Evaluation:
     """The same at the present value."""
     future: Callable[[Tensor], Tensor]
     """From coefficients of x to E[beta V'(x') x(s')] at the N points."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether one step solves it."""
+        return is_linear(self.value)
 
     def apply(self, x: Tensor) -> Tensor:
         """A x at the grid points that have a value, (N,)."""
@@ -87,10 +94,10 @@ class Evaluation:
     def after(self, dx: Tensor, gap: float) -> Tensor:
         """V (D N,) after the step dx; where the equation is not linear, after as much of it as narrows the gap."""
         unit = self.value.unit
-        for length in (1.0,) if unit.power is None else LENGTHS:
+        for length in (1.0,) if self.linear else LENGTHS:
             x = self.x + length * dx
             v = unit.value(self.fill.spread(x, unit.of_minus_infinity))
-            if unit.power is None:
+            if self.linear:
                 return v
             self.value.fit(v.unsqueeze(-1))
             if ((self.expected() - unit.value(x)) / unit.slope(x)).abs().max() < gap:
@@ -108,25 +115,38 @@ def evaluation(
     Raises SolveError, in the name of a method, where the model gives no finite numbers.
     """
 
-    def reached() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Rewards (n,), states s' (n, J, S) and their discounted weights (n, J)."""
+    def reached() -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Rewards (n,), states s' (n, J, S), their weights and their discount factors (n, J)."""
         for number, (mdp, a) in enumerate(policy):
             own = fill.alive[number * len(s) :][: len(s)]
             for s_part, a_part in zip(s[own].split(chunk), a[own].split(chunk), strict=True):
                 s_, a_ = s_part.unsqueeze(-2), a_part.unsqueeze(-2)
                 then, reward = mdp.transition(s_, a_, mdp.nodes), mdp.reward(s_part, a_part)
-                factor = mdp.weights(s_part) * mdp.discount(s_, a_, mdp.nodes)
-                finite = reward.isfinite() & (then.isfinite().all(dim=-1) & factor.isfinite()).all(dim=-1)
+                weights, beta = mdp.weights(s_part), mdp.discount(s_, a_, mdp.nodes)
+                finite = reward.isfinite() & (then.isfinite().all(dim=-1) & beta.isfinite()).all(dim=-1)
                 if not finite.all():
                     raise SolveError(explain(name, mdp, s_part[~finite][:1], a_part[~finite][:1]))
-                then = then.expand(len(s_part), factor.shape[-1], mdp.S)
-                yield reward, then, factor.expand(then.shape[:-1])
+                then = then.expand(len(s_part), weights.shape[-1], mdp.S)
+                yield reward, then, weights.expand(then.shape[:-1]), beta.expand(then.shape[:-1])
+
+    preferences = value.mdp.preferences
 
     def expected() -> Tensor:
-        return torch.cat([reward + (factor * value(then)).sum(dim=-1) for reward, then, factor in reached()])
+        return torch.cat(
+            [
+                preferences.aggregate(reward, preferences.certainty(value(then), weights, beta))
+                for reward, then, weights, beta in reached()
+            ]
+        )
 
     def weighted() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for _, then, factor in reached():
+        for reward, then, weights, beta in reached():
+            factor = weights * beta
+            if not preferences.additive:
+                v = value(then)
+                m = preferences.certainty(v, weights, beta)
+                by_m = preferences.slopes(reward, m)[1].unsqueeze(-1)
+                factor = by_m * weights * preferences.tilt(v, m.unsqueeze(-1), beta)
             if value.unit.power is not None:
                 factor = factor * value.unit.slope(value.raw(then))
             yield then[..., value.mdp.continuous], value.layer(then), factor
@@ -156,7 +176,7 @@ def evaluate(
         v = today_for_ever(mdp, s, a)
         take(value, v, fill)
         v = value.filled(v, fill)
-        for _ in range(1 if value.unit.power is None else NEWTON_STEPS):
+        for _ in range(1 if is_linear(value) else NEWTON_STEPS):
             value.fit(v.unsqueeze(-1))
             equation, began = evaluation(name, [(mdp, a)], value, s, v, chunk, fill), time.perf_counter()
             if remaining() < math.inf:
@@ -174,6 +194,11 @@ def evaluate(
         if t + 1 == mdp.horizon:
             take(value, v, fill)
         value.fit(value.filled(v, fill).unsqueeze(-1), t)
+
+
+def is_linear(value: GridValue) -> bool:
+    """Whether the equation of a policy's value is linear in what is interpolated."""
+    return value.unit.power is None and value.mdp.preferences.additive
 
 
 def discounting_fails(mdp: MDP, policy: Function, s: Tensor) -> bool:
@@ -196,7 +221,13 @@ def discounting_fails(mdp: MDP, policy: Function, s: Tensor) -> bool:
 
 
 def today_for_ever(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
-    """r(s, a)/(1 - E[beta]): what the value would be if the state stayed where it is. A first guess."""
+    """What the value would be if the state stayed where it is, r(s, a)/(1 - E[beta]) or the v = W(r, v) of an aggregator
+    that is no sum. A first guess."""
+    if not mdp.preferences.separable:
+        v = u = mdp.reward(s, a)
+        for _ in range(STAYING):
+            v = mdp.preferences.aggregate(u, v)
+        return v
     beta = (mdp.weights(s) * mdp.discount(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes)).sum(dim=-1)
     return mdp.reward(s, a) / (1 - beta).clamp(min=1 - MOST_PATIENT)
 

@@ -29,6 +29,7 @@ from econrl.solvers.grid.policy_evaluation import (
     discounting_fails,
     evaluation,
     explain,
+    is_linear,
     take,
     today_for_ever,
 )
@@ -101,7 +102,7 @@ class GridIteration:
         self.s = self.value.states()
         if rough is None or not self.take_over(rough):
             self.stay()
-        for _ in range(1 if self.value.unit.power is None else NEWTON_STEPS):
+        for _ in range(1 if is_linear(self.value) else NEWTON_STEPS):
             self.store()
             self.v = self.solved(self.u, self.v, max(self.method.howard, 50))
         self.store()
