@@ -78,6 +78,11 @@ class Batch:
                 raise MethodError(f"`{name}` must be a whole number of at least 1, got {number}")
         self.model, self.n = model, int(n)
         self.mdp = MDP(model, device)
+        if not self.mdp.preferences.additive:
+            raise MethodError(
+                f"{model.title} has {self.mdp.preferences.text()}, and an agent in an environment looks for the largest "
+                "sum of rewards; solve it by a method of econrl, as vi, newton or ddpg"
+            )
         self.periods = periods or model.horizon or PERIODS
         self.normalised = Normalised(self.mdp, middle, reach)
         self.observation_space = Box(-np.inf, np.inf, (self.normalised.features.size,), np.float32)

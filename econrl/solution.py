@@ -100,7 +100,8 @@ class Solution:
 
     @property
     def value_function(self) -> StateFunction:
-        """The policy's value as a function of flat states: s (..., S) to V (...)."""
+        """The policy's value as a function of flat states: s (..., S) to V (...); where utility is recursive, to the v that
+        solvers hold (`utility/preferences.py`), of which `value` gives V."""
         return self._value
 
     @property
@@ -128,7 +129,8 @@ class Solution:
 
     def _values(self, s: Tensor) -> Tensor:
         """Values (...) at any states (..., S)."""
-        return self._value(s) if self.mdp.inside(s).all() else values_at(self._value, self.known, s)
+        v = self._value(s) if self.mdp.inside(s).all() else values_at(self._value, self.known, s)
+        return self.mdp.preferences.shown(v)
 
     @torch.no_grad()
     def policy(self, points: tables.Points) -> Any:

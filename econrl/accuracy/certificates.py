@@ -8,6 +8,7 @@ from torch import Tensor
 from econrl.optimality.complementarity import NEAR_BOUND, near_bounds, unit_free
 from econrl.optimality.euler import condition, costate
 from econrl.optimality.structure import Structure
+from econrl.problem.bellman import expected_value, kernel, lookahead
 from econrl.problem.chunks import in_chunks
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import discounted, ergodic_states, go_on, move
@@ -24,32 +25,64 @@ NOISY, ERROR = 0.01, 1e-3  # the share of noise in a residual that is random; th
 
 
 @torch.no_grad()
-def welfare_loss(mdp: MDP, policy: Function, reference: Function, seed: int) -> float:
+def welfare_loss(
+    mdp: MDP, policy: Function, reference: Function, seed: int, value: Function | None = None
+) -> float:
     """The share of consumption, in every period, that the reference policy's user could give up and be as well off.
 
         [ W(reference) - W(policy) ] / E[ sum_t beta^t c_t u'(c_t) ]
 
     to first order, with W the simulated lifetime reward from the same states, with the same shocks. Negative where the
-    policy is the better one. Source: Lucas (1987), "Models of Business Cycles".
+    policy is the better one. Where utility is recursive, a `value` near to those of both is asked for (`lifetime`).
+    Source: Lucas (1987), "Models of Business Cycles".
     """
     generator = torch.Generator(mdp.device).manual_seed(seed)
     if mdp.horizon is None:
         start = ergodic_states(mdp, reference, PATHS, 1, BURN_IN, generator)[0]
     else:
         start = mdp.sample_initial(PATHS, generator)
-    best, unit = lifetime(mdp, reference, start, torch.Generator(mdp.device).manual_seed(seed + 1))
-    own, _ = lifetime(mdp, policy, start, torch.Generator(mdp.device).manual_seed(seed + 1))
+    best, unit = lifetime(mdp, reference, start, torch.Generator(mdp.device).manual_seed(seed + 1), value)
+    own, _ = lifetime(mdp, policy, start, torch.Generator(mdp.device).manual_seed(seed + 1), value)
     return float((best - own).mean() / unit.mean())
 
 
-def lifetime(mdp: MDP, policy: Function, s: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Simulated sum of beta^t r and of beta^t c u'(c) from the states s (n, S), each (n,)."""
+def lifetime(
+    mdp: MDP, policy: Function, s: Tensor, generator: torch.Generator, value: Function | None = None
+) -> tuple[Tensor, Tensor]:
+    """Simulated sum of beta^t r and of beta^t c u'(c) from the states s (n, S), each (n,).
+
+    Recursive utility is no such sum. Of a value V near to that of the policy, what the policy is worth beside V(s) is,
+    to first order, the sum of T V - V along its path, tomorrow weighed by the derivative of T (`kernel`).
+    """
+    if not mdp.preferences.additive:
+        assert value is not None
+        return beside(mdp, policy, value, s, generator)
     flows = [mdp.reward, lambda s, a: consumption_value(mdp, s, a)]
     if mdp.horizon is None:
         (reward, unit), _, _ = discounted(mdp, policy, flows, s, LONGEST, generator, FORGOTTEN)
         return reward, unit
     (reward, unit), factor, last = discounted(mdp, policy, flows, s, mdp.horizon, generator)
     return reward + factor * mdp.terminal(last), unit
+
+
+def beside(
+    mdp: MDP, policy: Function, value: Function, s: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """What the policy is worth beside V at the states s (n, S), and the sum of c u'(c) weighed alike, each (n,)."""
+
+    def by_reward(s: Tensor, a: Tensor) -> Tensor:
+        m = expected_value(mdp, value, s, a.unsqueeze(-2))
+        return mdp.preferences.slopes(mdp.reward(s, a), m)[0]
+
+    def weight(s: Tensor, a: Tensor, e: Tensor) -> Tensor:
+        return by_reward(s, a) * kernel(mdp, value, s, a.unsqueeze(-2), e.unsqueeze(-2)).squeeze(-1)
+
+    flows = [
+        lambda s, a: lookahead(mdp, value, s, a) - value(s),
+        lambda s, a: by_reward(s, a) * consumption_value(mdp, s, a),
+    ]
+    (worth, unit), _, _ = discounted(mdp, policy, flows, s, mdp.horizon or LONGEST, generator, FORGOTTEN, weight)
+    return worth, unit
 
 
 def consumption_value(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
@@ -64,7 +97,9 @@ def consumption_value(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def rejected(mdp: MDP, structure: Structure, policy: Function, seed: int) -> float | None:
+def rejected(
+    mdp: MDP, structure: Structure, policy: Function, seed: int, value: Function | None = None
+) -> float | None:
     """Share of simulated paths on which the first-order conditions are rejected at the 5 per cent level; None where
     nothing is random.
 
@@ -75,6 +110,7 @@ def rejected(mdp: MDP, structure: Structure, policy: Function, seed: int) -> flo
 
     Conditions may share their noise, as those of hours and consumption do, or have none. The test has directions with
     noise alone (`testable`), and as many degrees of freedom: without noise, a mean however small is significant.
+    Where utility is recursive, beta is the kernel at the policy's `value`.
 
     Source: Den Haan and Marcet (1994), "Accuracy in simulations", REStud 61.
     """
@@ -87,13 +123,13 @@ def rejected(mdp: MDP, structure: Structure, policy: Function, seed: int) -> flo
     constant = [*structure.endogenous, *mdp.parameters]  # a parameter does not move along a path, like a constant
     columns = (structure.endogenous + [c for c in mdp.continuous if c not in constant])[:MOST_INSTRUMENTS]
     center, spread = s[:, columns].mean(dim=0), s[:, columns].std(dim=0).clamp(min=1e-12)
-    shadow_price: Function = lambda s: costate(mdp, structure, policy, s)  # noqa: E731
+    price: Function = lambda s: costate(mdp, structure, policy, s, value=value)  # noqa: E731
     marginal = marginal_reward(mdp, s, policy(s))
-    units = in_chunks(mdp, lambda s: condition(mdp, shadow_price, policy, s)[1], s).mean(dim=0)
+    units = in_chunks(mdp, lambda s: condition(mdp, price, policy, s, value=value)[1], s).mean(dim=0)
 
     def moment(s: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """x (n, A H) of the paths at s, with the shocks e. What makes it unit-free must be known at t, too."""
-        G, _ = condition(mdp, shadow_price, policy, s, e.unsqueeze(-2))
+        G, _ = condition(mdp, price, policy, s, e.unsqueeze(-2), value)
         now = marginal_reward(mdp, s, a).maximum(LEAST_UNIT * marginal.mean())
         eta = unit_free(mdp, G, units * now / marginal.mean(), s, a)
         eta = torch.where(next_to_bounds(mdp, s, a) | (eta.abs() < NEGLIGIBLE) | ~eta.isfinite(), 0.0, eta)

@@ -73,24 +73,24 @@ def accuracy_table(
         for name, hit in shares.items():
             rows.append((sample, name, "share", float(hit.double().mean()), float("nan"), float("nan")))
         if sample == "ergodic":
-            single = {"restarted": ("share", restarted), **certificates(mdp, structure, policy, reference)}
+            single = {"restarted": ("share", restarted), **certificates(mdp, structure, policy, value, reference)}
             rows += [(sample, name, unit, x, float("nan"), float("nan")) for name, (unit, x) in single.items()]
     return pd.DataFrame(rows, columns=["sample", "measure", "unit", "mean", "p99", "max"])
 
 
 def certificates(
-    mdp: MDP, structure: Structure, policy: Function, reference: Function | None
+    mdp: MDP, structure: Structure, policy: Function, value: Function, reference: Function | None
 ) -> dict[str, tuple[str, float]]:
     """The measures of whole paths, each with its unit."""
     found: dict[str, tuple[str, float]] = {}
     if structure.exists and mdp.horizon is None:
-        share = rejected(mdp, structure, policy, REPORTED_SEED)
+        share = rejected(mdp, structure, policy, REPORTED_SEED, value)
         if share is not None:
             found["rejected"] = "share", share
     if reference is None and mdp.exact_policy(mdp.low) is not None:
         reference = cast(Function, mdp.exact_policy)
     if reference is not None:
-        loss = welfare_loss(mdp, policy, reference, REPORTED_SEED)
+        loss = welfare_loss(mdp, policy, reference, REPORTED_SEED, value)
         found["welfare"] = "log10", math.log10(max(abs(loss), 1e-17))
     return found
 
@@ -107,7 +107,7 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
     """Absolute errors at each state, by name; several actions also one by one."""
     euler = by_euler(mdp, structure, policy, s)
     judged, at = affordable(mdp, euler, policy, s)
-    found = euler_gaps(judged, structure, policy, at) if euler else value_gaps(judged, policy, value, at)
+    found = euler_gaps(judged, structure, policy, value, at) if euler else value_gaps(judged, policy, value, at)
     if euler or not structure.exists:
         name = "euler" if euler else "greedy"
         few = spread(s, FEW) if euler and is_dear(policy) else s
@@ -115,7 +115,7 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
             mdp, lambda s: first_order(mdp, structure if euler else None, policy, value, s), few
         ).abs()
     else:
-        name, residuals = "euler", with_second_expectations(mdp, structure, policy, s)
+        name, residuals = "euler", with_second_expectations(mdp, structure, policy, value, s)
     if len(residuals) == len(found.distance):  # at a kink, a residual says which side was looked at
         residuals = torch.where(found.kinked, found.distance, residuals)
     measures = {name: residuals.amax(dim=-1), **by_action(mdp, name, residuals)}
@@ -133,7 +133,7 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
         measures.update(by_action(mdp, "policy", errors))
     exact_value = mdp.exact_value(s)
     if exact_value is not None:
-        measures["value"] = relative(v - exact_value, exact_value)
+        measures["value"] = relative(mdp.preferences.shown(v) - exact_value, exact_value)
     return measures
 
 
@@ -141,16 +141,18 @@ def first_order(mdp: MDP, structure: Structure | None, policy: Function, value: 
     """The residuals (n, A) of the Euler equation, or of the condition with V_s, as published."""
     if structure is None:
         return greedy_residuals(mdp, policy, value, s, smooth=False)
-    return euler_residuals(mdp, structure, policy, s, smooth=False)
+    return euler_residuals(mdp, structure, policy, s, smooth=False, value=value)
 
 
-def with_second_expectations(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> Tensor:
+def with_second_expectations(
+    mdp: MDP, structure: Structure, policy: Function, value: Function, s: Tensor
+) -> Tensor:
     """Euler residuals (m, A), at as many of the states as tomorrow's multipliers, each a second expectation, allow."""
     most = SECOND_NODES // DEARER if is_dear(policy) else SECOND_NODES
     if len(s) * len(mdp.nodes) ** 2 > most:
         mdp = mdp.with_quadrature(COARSE)
     at = spread(s, max(most // len(mdp.nodes) ** 2, 1))
-    return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s, smooth=False), at).abs()
+    return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s, smooth=False, value=value), at).abs()
 
 
 def by_action(mdp: MDP, name: str, errors: Tensor) -> dict[str, Tensor]:

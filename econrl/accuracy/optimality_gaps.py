@@ -10,7 +10,7 @@ from torch import Tensor
 from econrl.accuracy.best_action import SMALLEST, Gaps, gaps
 from econrl.accuracy.certificates import consumption_value
 from econrl.accuracy.own_future import own_future
-from econrl.optimality.euler import at_bounds_that_matter, condition, costate, multipliers_of
+from econrl.optimality.euler import at_bounds_that_matter, condition, multipliers_of, shadow_price
 from econrl.optimality.greedy import greedy_condition, regret
 from econrl.optimality.multipliers import matter
 from econrl.optimality.structure import Structure
@@ -24,17 +24,22 @@ TOO_FEW = 100  # states, with fewer of which Euler residuals at many say more
 
 
 def euler_gaps(
-    mdp: MDP, structure: Structure, policy: Function, s: Tensor, generator: torch.Generator | None = None
+    mdp: MDP,
+    structure: Structure,
+    policy: Function,
+    value: Function,
+    s: Tensor,
+    generator: torch.Generator | None = None,
 ) -> Gaps:
-    """The gaps with lambda' by the Euler equation: of the policy alone, whatever the value. With a `generator`, where
-    the policy's own later errors count as well (`own_future.py`)."""
-    price = lambda s: costate(mdp, structure, policy, s, multipliers=multipliers_of(policy))  # noqa: E731
+    """The gaps with lambda' by the Euler equation: of the policy alone, whatever the value, unless utility is recursive.
+    With a `generator`, where the policy's own later errors count as well (`own_future.py`)."""
+    price = shadow_price(mdp, structure, policy, value)
 
     def part(s: Tensor, a: Tensor, unit: Tensor, scale: Tensor) -> Gaps:
         added = torch.zeros_like(a)
         if generator is not None:
-            added = own_future(mdp, price, structure.endogenous, policy, s, generator)
-        return gaps(mdp, lambda s, a: condition(mdp, price, lambda _: a, s)[0], added, unit, scale, s, a)
+            added = own_future(mdp, price, structure.endogenous, policy, value, s, generator)
+        return gaps(mdp, lambda s, a: condition(mdp, price, lambda _: a, s, value=value)[0], added, unit, scale, s, a)
 
     return piecewise(part, mdp, policy, s)
 

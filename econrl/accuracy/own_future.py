@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from econrl.problem.bellman import kernel
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import move
 from econrl.problem.state_function import Function
@@ -29,10 +30,16 @@ PERIODS = 60  # of a path in a stationary model: beyond, little is left of a dev
 
 
 def own_future(
-    mdp: MDP, costate: Function, columns: list[int], policy: Function, s: Tensor, generator: torch.Generator
+    mdp: MDP,
+    costate: Function,
+    columns: list[int],
+    policy: Function,
+    value: Function,
+    s: Tensor,
+    generator: torch.Generator,
 ) -> Tensor:
     """E[beta D(s') f_a] (n, A) at the states s (n, S), by one path from each; `columns` are those of the states that
-    actions move."""
+    actions move. Of the `value` nothing is asked where utility is additive."""
     moved = torch.zeros_like(s[0])
     moved[columns] = 1.0
     path, going = [s], [torch.ones_like(s[:, 0], dtype=torch.bool)]
@@ -48,12 +55,14 @@ def own_future(
     D = torch.zeros_like(s)
     for at, e, on in zip(reversed(path[1:-1]), reversed(shocks[1:]), reversed(going[1:-1]), strict=True):
         _, at = mdp.living(at)
-        found = moved * missed(mdp, costate, policy, at, e, D)
+        found = moved * missed(mdp, costate, policy, value, at, e, D)
         D = torch.where(on.unsqueeze(-1) & found.isfinite(), found, 0.0)
-    return at_all_nodes(mdp, costate, policy(s), s, path[1], D)
+    return at_all_nodes(mdp, costate, policy(s), value, s, path[1], D)
 
 
-def at_all_nodes(mdp: MDP, costate: Function, a: Tensor, s: Tensor, reached: Tensor, D: Tensor) -> Tensor:
+def at_all_nodes(
+    mdp: MDP, costate: Function, a: Tensor, value: Function, s: Tensor, reached: Tensor, D: Tensor
+) -> Tensor:
     """E[beta D(s') f_a] (n, A) at states s (n, S), where D (n, S) is known at one next state `reached` alone: elsewhere
     it is as large beside l as there. Errors in levels are, and a share of a risky asset asks for all nodes."""
     nodes, s_, a_ = mdp.nodes, s.unsqueeze(-2), a.unsqueeze(-2)
@@ -62,22 +71,27 @@ def at_all_nodes(mdp: MDP, costate: Function, a: Tensor, s: Tensor, reached: Ten
     here = costate(reached)
     spread = price.square().mean(dim=-2)
     ratio = D * here / (here.square() + FAINT * spread).clamp(min=1e-300)
-    later = (mdp.weights(s) * mdp.discount(s_, a_, nodes)).unsqueeze(-1) * ratio.unsqueeze(-2) * price
+    later = kernel(mdp, value, s, a_).unsqueeze(-1) * ratio.unsqueeze(-2) * price
     a_ = a_.expand(*a.shape[:-1], len(nodes), mdp.A)
     return torch.func.grad(lambda a_: (later * mdp.transition(s_, a_, nodes)).sum())(a_).sum(dim=-2)
 
 
-def missed(mdp: MDP, costate: Function, policy: Function, s: Tensor, e: Tensor, D: Tensor) -> Tensor:
+def missed(
+    mdp: MDP, costate: Function, policy: Function, value: Function, s: Tensor, e: Tensor, D: Tensor
+) -> Tensor:
     """rho(s) + beta (f_s + f_a pi_s)' D (n, S), of a realised shock e and what D is then."""
     a, nodes, s_ = policy(s), mdp.nodes, s.unsqueeze(-2)
     s_next = mdp.transition(s_, a.unsqueeze(-2), nodes)
-    beta = mdp.weights(s) * mdp.discount(s_, a.unsqueeze(-2), nodes)
+    beta = kernel(mdp, value, s, a.unsqueeze(-2))
     shadow = beta.unsqueeze(-1) * costate(s_next.flatten(0, -2)).reshape(s_next.shape)
-    later = mdp.discount(s, a, e).expand(len(s)).unsqueeze(-1) * D
+    later = kernel(mdp, value, s, a.unsqueeze(-2), e.unsqueeze(-2)) * D
 
     def earned(s: Tensor) -> Tensor:
         a, s_ = policy(s), s.unsqueeze(-2)
         earned_later = (shadow * mdp.transition(s_, a.unsqueeze(-2), nodes)).sum()
         return mdp.reward(s, a).sum() + earned_later + (later * mdp.transition(s, a, e)).sum()
 
-    return torch.func.grad(earned)(s) - costate(s)
+    own = torch.func.grad(earned)(s)
+    if not mdp.preferences.separable:
+        own = own * mdp.preferences.marginal(mdp.reward(s, a), value(s)).unsqueeze(-1)
+    return own - costate(s)

@@ -154,17 +154,17 @@ def policy_errors(
     euler = by_euler(mdp, structure, policy, s)
     judged, at = affordable(mdp, euler, policy, s)
     if euler and len(at) < min(TOO_FEW, len(s)):
-        residuals = in_chunks(judged, lambda s: euler_residuals(judged, structure, policy, s, smooth=False), s)
+        residuals = in_chunks(judged, lambda s: euler_residuals(judged, structure, policy, s, smooth=False, value=value), s)
         return UNDERSTATED * residuals.abs()
     mdp = judged
     if not euler:
         return value_gaps(mdp, policy, value, at).distance
-    found = euler_gaps(mdp, structure, policy, at).distance
+    found = euler_gaps(mdp, structure, policy, value, at).distance
     accurate, rough = POLICY_LIMITS
     if accurate / AMPLIFIED < found.mean(dim=0).max() < rough and not is_dear(policy):
         along = coarser(mdp, FEW_NODES)
         most = FOR_FUTURE // (PERIODS * len(along.nodes) * mdp.A)
-        found = euler_gaps(along, structure, policy, spread(at, max(most, FEWEST)), generator).distance
+        found = euler_gaps(along, structure, policy, value, spread(at, max(most, FEWEST)), generator).distance
     if leaves > LEAVES:
         found = max(found, value_gaps(mdp, policy, value, at).distance, key=lambda distances: float(distances.mean()))
     return found
@@ -179,9 +179,10 @@ def coarser(mdp: MDP, most: int) -> MDP:
 
 
 def value_error(mdp: MDP, policy: Function, value: Function, s: Tensor) -> float:
-    """Mean |r + E[beta V'] - V| / (c u'(c)) at the states s (n, S)."""
-    residual = in_chunks(mdp, lambda s: bellman_residual(mdp, policy, value, s), s).abs()
-    return float((residual / consumption_value(mdp, s, policy(s)).abs().clamp(min=1e-300)).mean())
+    """Mean |r + E[beta V'] - V| / (c u'(c)) at the states s (n, S), of today's reward in units of the value."""
+    residual, a = in_chunks(mdp, lambda s: bellman_residual(mdp, policy, value, s), s).abs(), policy(s)
+    unit = consumption_value(mdp, s, a) * mdp.preferences.marginal(mdp.reward(s, a), value(s))
+    return float((residual / unit.abs().clamp(min=1e-300)).mean())
 
 
 def finite_at(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:

@@ -50,6 +50,11 @@ class Family(Model):
 
     def __post_init__(self) -> None:
         kind, known = type(self.one).__name__, self.one.parameters()
+        if not self.one.preferences().of(self.one).additive:
+            raise SpecError(
+                f"over: {kind} has {self.one.preferences().text()}; one solve over a range of parameters takes sums of "
+                "rewards alone: solve it for each parameter"
+            )
         if not isinstance(self.over, dict) or not self.over:
             raise SpecError(f"over of {kind} must be a dict of ranges, {{'{next(iter(known), 'x')}': (low, high)}}")
         for name, ends in self.over.items():

@@ -63,6 +63,8 @@ def forms_with_multipliers(
 ) -> Forms:
     """The forms, which know their multipliers where these matter and can be known; by a rough policy at s (B, S)."""
     structure = without_multipliers(find_structure(mdp), forms, mdp)
+    if value is None and not mdp.preferences.additive:
+        return Forms(mdp, forms)
     if not matter(structure) or why_multipliers_are_unknown(mdp, s, policy(s)):
         return Forms(mdp, forms)
     steep = steepness(mdp, structure, policy, s, value)
@@ -102,12 +104,18 @@ def marginal_gain(
 
 
 def multiplier_residuals(
-    mdp: MDP, structure: Structure, policy: Function, multipliers: Function, s: Tensor, later: tuple[Function, Function]
+    mdp: MDP,
+    structure: Structure,
+    policy: Function,
+    multipliers: Function,
+    s: Tensor,
+    later: tuple[Function, Function],
+    value: Function | None = None,
 ) -> Tensor:
     """G / |r_a| - multipliers (B, A): the Euler equation's residuals where the multipliers of binding bounds are
     found along with the policy, zero where none binds. `later` are policy and multipliers from tomorrow on.
 
     Nothing here has a kink but policy and multipliers.
     """
-    price = lambda s: costate(mdp, structure, later[0], s, multipliers=later[1])  # noqa: E731
-    return marginal_gain(mdp, price, s, policy(s)) - multipliers(s)
+    price = lambda s: costate(mdp, structure, later[0], s, multipliers=later[1], value=value)  # noqa: E731
+    return marginal_gain(mdp, price, s, policy(s), value) - multipliers(s)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from econrl.optimality.euler import euler_residuals
 from econrl.optimality.structure import Structure
+from econrl.problem.bellman import bellman_residual
 from econrl.problem.chunks import in_chunks
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import FINER, Quadrature
@@ -33,7 +34,12 @@ def coarsest(
     `tolerance` in the mean. `value` is the policy's, where utility is recursive."""
 
     def residuals(mdp: MDP) -> Tensor:
-        return in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s, value=value), s, look_at_the_clock)
+        found = in_chunks(mdp, lambda s: euler_residuals(mdp, structure, policy, s, value=value), s, look_at_the_clock)
+        if value is None or mdp.preferences.additive:
+            return found
+        # What is ahead is no mean of values, so that its own error, which risk aversion magnifies, counts as well.
+        ahead = in_chunks(mdp, lambda s: bellman_residual(mdp, policy, value, s), s, look_at_the_clock)
+        return torch.cat([found, (ahead / value(s).abs().mean()).unsqueeze(-1)], dim=-1)
 
     finest = mdp.with_quadrature(FINER)
     reference = residuals(finest)

@@ -85,18 +85,20 @@ def discounted(
     periods: int,
     generator: torch.Generator,
     forgotten: float = 0.0,
+    beta: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """sum_t B_t x(s_t, a_t), B_t = beta_0 ... beta_{t-1}, for each flow x, (...), on paths from s (..., S).
+    """sum_t B_t x(s_t, a_t), B_t = beta_0 ... beta_{t-1}, for each flow x, (...), on paths from s (..., S); beta(s, a, e)
+    is the model's discount factor unless given.
 
     A path whose life is over stands still, and adds nothing. Also returns B_T (...) and s_T (..., S). T is `periods`,
     or less where every B_t is below `forgotten`.
     """
-    sums, factor = [torch.zeros_like(s[..., 0]) for _ in flows], torch.ones_like(s[..., 0])
+    sums, factor, beta = [torch.zeros_like(s[..., 0]) for _ in flows], torch.ones_like(s[..., 0]), beta or mdp.discount
     for _ in range(periods):
         living, at = mdp.living(s)
         a = policy(at)
         e, reached = move(mdp, at, a, generator)
-        earned, discount = [x(at, a) for x in flows], mdp.discount(at, a, e)
+        earned, discount = [x(at, a) for x in flows], beta(at, a, e)
         if mdp.horizon is not None:
             earned, discount = [torch.where(living, x, 0.0) for x in earned], torch.where(living, discount, 1.0)
             reached = torch.where(living.unsqueeze(-1), reached, s)
@@ -107,11 +109,31 @@ def discounted(
     return sums, factor, s
 
 
+def aggregated(mdp: MDP, policy: Function, s: Tensor, periods: int, generator: torch.Generator) -> Tensor:
+    """v_t = W(u_t, v_{t+1}) (...) on paths from s (..., S), as if the future were known: for an aggregator W that is no
+    sum. Beyond the last period, a life has its terminal value, and other paths stay where they are."""
+    rewards, alive = [], []
+    for _ in range(periods):
+        living, at = mdp.living(s)
+        a = policy(at)
+        rewards.append(mdp.reward(at, a))
+        alive.append(living)
+        s = torch.where(living.unsqueeze(-1), move(mdp, at, a, generator)[1], s)
+    v = rewards[-1]
+    if mdp.horizon is not None:
+        v = mdp.terminal(s)
+    for u in [rewards[-1]] * LONGEST * (mdp.horizon is None):
+        v = mdp.preferences.aggregate(u, v)
+    for u, living in zip(reversed(rewards), reversed(alive), strict=True):
+        v = torch.where(living, mdp.preferences.aggregate(u, v), v)
+    return v
+
+
 LONGEST = 300  # periods of a stationary model: what lies beyond is estimated, and the start need only be a good one
 
 
 def lifetime_reward(mdp: MDP, u: Tensor, s: Tensor, generator: torch.Generator, noise: float = 0.0) -> Tensor:
-    """Discounted reward (C, P) of each constant u (C, A) from each state s (P, S), the same shocks for all.
+    """Discounted reward (C, P), the value were the future known, of each constant u (C, A) from each state s (P, S), the same shocks for all.
 
     `noise` is the standard deviation of what is added to the continuous columns of u in each period.
     """
@@ -125,6 +147,8 @@ def lifetime_reward(mdp: MDP, u: Tensor, s: Tensor, generator: torch.Generator, 
         z = torch.randn(s.shape[:-1] + spread.shape, generator=generator, dtype=s.dtype, device=s.device)
         return mdp.act(s, u + spread * z)
 
+    if not mdp.preferences.separable:
+        return aggregated(mdp, policy, s, mdp.horizon or LONGEST, generator)
     (total,), factor, last = discounted(mdp, policy, [mdp.reward], s, mdp.horizon or LONGEST, generator)
     if mdp.horizon is not None:
         return total + factor * mdp.terminal(last)

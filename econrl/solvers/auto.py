@@ -55,6 +55,7 @@ class Auto(Method):
     name: ClassVar[str] = "auto"
     warm: ClassVar[bool] = True
     choices: ClassVar[bool] = True
+    recursive: ClassVar[bool] = True  # type: ignore[misc]
 
     hidden: tuple[int, ...] = Newton.hidden
     """Widths of the hidden layers of the polished policy and value."""
@@ -119,7 +120,7 @@ class Stages:
         """Those of the methods that can treat the problem at a cost that is bearable, the cheapest first."""
         self.refusals = []
         for method in methods:
-            reason = method.refuse(mdp)
+            reason = method.why_not(mdp)
             if reason is not None and not mdp.choices:
                 self.refusals.append(f"no {method.name}: {reason}")
         # From a warm start only one method can begin: it is asked, whatever it costs.

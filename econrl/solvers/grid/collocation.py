@@ -13,7 +13,7 @@ from econrl.approximation.grid_functions import CutOffPolicy, GridValue
 from econrl.errors import SolveError
 from econrl.optimality.bounded_forms import ON_BOUND, Forms
 from econrl.optimality.deviation import action_jacobian
-from econrl.optimality.euler import condition, costate, euler_residuals, multipliers_of
+from econrl.optimality.euler import condition, euler_residuals, multipliers_of, shadow_price
 from econrl.optimality.find_structure import find_structure
 from econrl.optimality.multipliers import marginal_gain, without_multipliers
 from econrl.optimality.structure import Structure
@@ -22,7 +22,7 @@ from econrl.problem.diagnose import describe
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 from econrl.solvers.grid.climb import SCAN, Slope, climb, is_peak
-from econrl.solvers.grid.policy_evaluation import explain
+from econrl.solvers.grid.policy_evaluation import evaluate, explain
 
 NUMBERS = {"cpu": 2_000_000, "cuda": 50_000_000}  # held at once in a batch: states x nodes x coefficients a query
 NEWTON_STEPS = 12  # at most, at a point
@@ -36,6 +36,7 @@ SEARCHES, STILL = 20, 1e-7  # along all lines, at most, and the largest change o
 LENGTHS = (1.0, 0.5, 0.125, 1 / 64)  # of a Newton step, tried in turn: the last is near a step along the residual
 LONGEST = 2.0  # of a Newton step in z
 BESIDE = 0.01  # how far from the grid, in widths of it, is outside
+KRYLOV = 200  # steps of GMRES, at most, for the value
 MEMORY = 20  # former iterates that the next one is extrapolated from: more are nearly dependent
 
 
@@ -45,11 +46,13 @@ MEMORY = 20  # former iterates that the next one is extrapolated from: more are 
 @dataclass
 class Equations:
     """R(s, a; later) = 0 at many states s: the Euler equation's complementarity residual for today's action a, given
-    the policy of tomorrow, as a function of the z of `bounded_forms.py`."""
+    the policy of tomorrow, as a function of the z of `bounded_forms.py`. `value` is tomorrow's, which counts where
+    utility is recursive."""
 
     mdp: MDP
     structure: Structure
     forms: Forms
+    value: Function | None = None
 
     def actions(self, s: Tensor, z: Tensor) -> Tensor:
         """The actions (..., A) that z (..., A) stands for at states s (..., S)."""
@@ -58,15 +61,15 @@ class Equations:
     def residual(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """R (B, A) at a z (B, A) that is not beyond a bound; infinite where it is no number."""
         a = self.actions(s, z)
-        return euler_residuals(self.mdp, self.structure, lambda _: a, s, later)
+        return euler_residuals(self.mdp, self.structure, lambda _: a, s, later, value=self.value)
 
     def gain(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """g (B, A): what more of each action would bring, free of units."""
-        price = lambda s: costate(self.mdp, self.structure, later, s, multipliers=multipliers_of(later))  # noqa: E731
+        price = shadow_price(self.mdp, self.structure, later, self.value)
         a = self.actions(s, z)
         if self.forms.knows_multipliers:
-            return marginal_gain(self.mdp, price, s, a)
-        G, scale = condition(self.mdp, price, lambda _: a, s)
+            return marginal_gain(self.mdp, price, s, a, self.value)
+        G, scale = condition(self.mdp, price, lambda _: a, s, value=self.value)
         return G / scale
 
     def slope(self, s: Tensor, later: Function) -> Slope:
@@ -74,8 +77,8 @@ class Equations:
 
         def of_shares(y: Tensor) -> Tensor:
             flat, at = y.flatten(0, 1), s.repeat_interleave(y.shape[1], dim=0)
-            price = lambda s: costate(self.mdp, self.structure, later, s, multipliers=multipliers_of(later))  # noqa: E731
-            G, _ = condition(self.mdp, price, lambda s: self.mdp.from_shares(s, flat), at)
+            price = shadow_price(self.mdp, self.structure, later, self.value)
+            G, _ = condition(self.mdp, price, lambda s: self.mdp.from_shares(s, flat), at, value=self.value)
             return torch.func.grad(lambda y: (G * self.mdp.from_shares(at, y)).sum())(flat).view_as(y)
 
         return of_shares
@@ -237,7 +240,7 @@ class Collocation:
         self.name, self.mdp, self.look_at_the_clock = name, mdp, look_at_the_clock
         self.policy, self.value = CutOffPolicy(mdp, **forms, **description), GridValue(mdp, **description)
         structure = without_multipliers(find_structure(mdp), self.policy.forms.forms, mdp)
-        self.equations = Equations(mdp, structure, self.policy.forms)
+        self.equations = Equations(mdp, structure, self.policy.forms, self.value)
         nodes = len(mdp.nodes) * (len(mdp.nodes) if structure.joint else 1)
         self.chunk = max(NUMBERS.get(mdp.device.type, NUMBERS["cpu"]) // (nodes * self.policy.grid.terms), 16)
 
@@ -254,6 +257,13 @@ class Collocation:
         self.hard, self.unsolved = (torch.zeros_like(self.z[:, 0], dtype=torch.bool) for _ in range(2))
         self.policy.fit(self.z, period)
         self.anderson = Anderson()
+        if not self.mdp.preferences.additive and self.mdp.horizon is None:
+            self.evaluate(near=False)
+
+    @torch.no_grad()
+    def evaluate(self, near: bool) -> None:
+        """Let the value be the policy's: to first order where it is `near`."""
+        evaluate(self.name, self.mdp, self.value, self.policy, KRYLOV, self.chunk, near=near)
 
     @torch.no_grad()
     def improve(self, enough: float, look: bool = False) -> Tensor:
@@ -295,6 +305,8 @@ class Collocation:
         change = (self.policy.forms.shares(z) - self.policy.forms.shares(self.z)).abs().max()
         self.z = self.anderson.next(self.z, z)
         self.policy.fit(self.z)
+        if not self.mdp.preferences.additive:
+            self.evaluate(near=True)
         return float(change)
 
     @torch.no_grad()

@@ -165,18 +165,21 @@ def evaluate(
     steps: int,
     chunk: int,
     remaining: Callable[[], float] = lambda: math.inf,
+    near: bool = False,
 ) -> None:
     """Put the value of a policy on a grid: by at most `steps` steps of GMRES, or fewer where those would take more than
-    the seconds `remaining`; in a life cycle, backwards. States at which the policy's reward is infinite are left out.
+    the seconds `remaining`; in a life cycle, backwards. Where the value is `near` already, by one step of Newton's
+    method from there. States at which the policy's reward is infinite are left out.
     """
     if mdp.horizon is None:
         s = value.states()
         a = policy(s)
         fill = filled(name, mdp, value, s, a)
-        v = today_for_ever(mdp, s, a)
-        take(value, v, fill)
+        v = value(s) if near else today_for_ever(mdp, s, a)
+        if not near:
+            take(value, v, fill)
         v = value.filled(v, fill)
-        for _ in range(1 if is_linear(value) else NEWTON_STEPS):
+        for _ in range(1 if near or is_linear(value) else NEWTON_STEPS):
             value.fit(v.unsqueeze(-1))
             equation, began = evaluation(name, [(mdp, a)], value, s, v, chunk, fill), time.perf_counter()
             if remaining() < math.inf:

@@ -51,11 +51,11 @@ def sketch(method: TimeIterated, mdp: MDP, task: Task) -> Sketch:
         if task.remaining() <= deadline:
             raise OutOfTime
 
-    start = first_policy(mdp, task, look_at_the_clock)
+    start, value = first_answer(mdp, task, look_at_the_clock)
     structure, generator = find_structure(mdp), task.generator(mdp.device)
     few = mdp.with_quadrature(Quadrature(nodes=min(SKETCH_NODES, method.nodes)))
     box = mdp.sample_box(SAMPLE, generator)
-    forms = forms_with_multipliers(few, general_forms(mdp), start, box[:FEW])
+    forms = forms_with_multipliers(few, general_forms(mdp), start, box[:FEW], value)
     rough = Collocation(method.name, few, forms.describe(), method.coarse_grid(mdp), look_at_the_clock)
     policy = start
     try:
@@ -76,32 +76,36 @@ def sketch(method: TimeIterated, mdp: MDP, task: Task) -> Sketch:
     with torch.no_grad():
         own, _ = ergodic_states(mdp, policy, SAMPLE // 50, 50, 50, generator)
         s = torch.cat([box, own])
-        forms = forms_with_multipliers(few, forms_of(mdp, s, policy(s)), policy, box[:FEW])
+        value = rough.value
+        forms = forms_with_multipliers(few, forms_of(mdp, s, policy(s)), policy, box[:FEW], value)
         some = s[:: len(s) // 500]
-        policy = min(policy, start, key=lambda p: mean_residual(few, structure, p, some))
+        policy = min(policy, start, key=lambda p: mean_residual(few, structure, p, some, value))
     smooth = all(form == FREE for form in forms.forms)
     if smooth or forms.knows_multipliers:
         tolerance = method.quadrature if smooth else max(method.quadrature, KINKED)
-        mdp = coarsest(mdp, structure, policy, some, method.nodes, tolerance)
+        mdp = coarsest(mdp, structure, policy, some, method.nodes, tolerance, value=value)
     return Sketch(policy.on(mdp), forms, mdp)
 
 
-def mean_residual(mdp: MDP, structure: Structure, policy: Function, s: Tensor) -> float:
+def mean_residual(mdp: MDP, structure: Structure, policy: Function, s: Tensor, value: Function) -> float:
     """Mean |R| at s; infinite where it is no number."""
-    error = float(euler_residuals(mdp, structure, policy, s).abs().mean())
+    error = float(euler_residuals(mdp, structure, policy, s, value=value).abs().mean())
     return error if error == error else math.inf
 
 
-def first_policy(mdp: MDP, task: Task, look_at_the_clock: Callable[[], None] = lambda: None) -> StateFunction:
-    """What the iteration begins from."""
+def first_answer(
+    mdp: MDP, task: Task, look_at_the_clock: Callable[[], None] = lambda: None
+) -> tuple[StateFunction, StateFunction | None]:
+    """What the iteration begins from: a policy, and its value where that is known."""
     if task.warm_start is not None:
-        return task.warm_start[0].on(mdp)
+        policy, value = task.warm_start
+        return policy.on(mdp), value.on(mdp)
     if Perturbation().refuse(mdp) is None:
         with contextlib.suppress(SolveError, OutOfTime):  # no interior steady state, or none in time
-            return expansion(mdp, task.generator(mdp.device), look_at_the_clock)[0]
+            return expansion(mdp, task.generator(mdp.device), look_at_the_clock)
     constant = LinearPolicy(mdp)
     constant.u_star.copy_(best_constant_shares(mdp, task.generator(mdp.device)).u)
-    return constant
+    return constant, None
 
 
 def general_forms(mdp: MDP) -> list[str]:

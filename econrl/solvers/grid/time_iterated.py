@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
@@ -13,6 +13,8 @@ from econrl.solvers.common.method import Method, require
 @dataclass(frozen=True, kw_only=True)
 class TimeIterated(Method):
     """The settings of the methods that iterate on the Euler equation, whatever the grid."""
+
+    recursive: ClassVar[bool] = True  # type: ignore[misc]
 
     change: float = 1e-9
     """Largest change of the policy (in shares) at which the iteration ends."""

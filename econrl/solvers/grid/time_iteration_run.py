@@ -12,14 +12,13 @@ from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.run import Iteration, LifeCycleRun, Run
 from econrl.solvers.common.task import Answer, Task
-from econrl.solvers.grid.collocation import Collocation
+from econrl.solvers.grid.collocation import KRYLOV, Collocation
 from econrl.solvers.grid.policy_evaluation import evaluate
 from econrl.solvers.grid.sketch import Sketch, sketch
 from econrl.solvers.grid.time_iterated import TimeIterated
 
 FOR_VALUE = 0.2  # of a time limit, kept for the value
 SETTLINGS = 5  # how often the iteration goes on from points where Newton's method has failed
-KRYLOV = 200  # steps of GMRES, at most, for the value
 
 
 def no_euler_equation(mdp: MDP) -> str | None:
@@ -102,7 +101,8 @@ class TimeIterationRun(OnGrid, Iteration):
     def finish(self, answer: Answer) -> Answer:
         policy, value = answer
         it = self.it
-        evaluate(it.name, it.mdp, it.value, policy.on(it.mdp), KRYLOV, it.chunk, self.task.remaining)
+        near = not it.mdp.preferences.additive  # the iteration has evaluated policies all along
+        evaluate(it.name, it.mdp, it.value, policy.on(it.mdp), KRYLOV, it.chunk, self.task.remaining, near)
         return policy, it.value.on(value.mdp)
 
     def state(self) -> dict[str, Any]:

@@ -210,6 +210,11 @@ class DDPG(OffPolicy):
             require(self, "prioritised", self.prioritised == 0, "0 on rungs 2 and 3, which judge no action of the past")
 
     @property
+    def recursive(self) -> bool:  # type: ignore[override]
+        """Not on rung 0: phi^-1 of one sampled phi(V') is biased."""
+        return self.rung >= 1
+
+    @property
     def rates(self) -> tuple[float, float, float]:
         """actor_lr, critic_lr and tau. Below rung 2 the actor must be slow: it learns from a critic's slope in u, which
         is noisy where u was hardly tried."""

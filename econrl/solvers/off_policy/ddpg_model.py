@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from econrl.approximation.networks import Actor, ValueNetwork
 from econrl.optimality.complementarity import complementarity
 from econrl.optimality.euler import unit_of_marginal
-from econrl.problem.bellman import continuation, expected_value
+from econrl.problem.bellman import continuation, expected_value, kernel
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import MARGIN, lifetime_reward
 from econrl.problem.state_function import Function, StateFunction
@@ -40,7 +40,7 @@ class KnownStep(NamedTuple):
     s: Tensor  # (B, S)
     u: Tensor  # (B, A)
     a: Tensor  # (B, A)
-    r: Tensor  # (B,), discounted to the first period
+    r: Tensor  # (B,), what the reward adds to J
 
 
 def roll(
@@ -51,6 +51,8 @@ def roll(
     Shocks are drawn, but for the last one, over which the expectation is exact; a path that leaves the domain far ends
     there, and is worth V'. Also returns the path, and the last action as each node of the shocks sees it (B, J, A).
     """
+    if not mdp.preferences.additive and steps > 1:
+        return roll_beside(mdp, V, actor, s, steps, generator)
     J, factor, now = torch.zeros_like(s[:, 0]), torch.ones_like(s[:, 0]), s
     path = []
     for step in range(steps):
@@ -69,7 +71,42 @@ def roll(
             now = torch.where(living.unsqueeze(-1), mdp.transition(at, a, e), now)
     a_nodes = a.unsqueeze(-2).expand(-1, len(mdp.nodes), -1)
     future = expected_value(mdp, V, at, a_nodes)
-    J = J + factor * (future if steps == 1 else torch.where(living, future, continuation(mdp, V, now)))
+    if steps == 1:
+        by_reward, _ = mdp.preferences.slopes(J.detach(), future.detach())
+        return mdp.preferences.aggregate(J, future), [path[0]._replace(r=by_reward * J)], a_nodes
+    return J + factor * torch.where(living, future, continuation(mdp, V, now)), path, a_nodes
+
+
+def roll_beside(
+    mdp: MDP, V: Function, actor: Actor, s: Tensor, steps: int, generator: torch.Generator
+) -> tuple[Tensor, list[KnownStep], Tensor]:
+    """`roll` where utility is recursive, whose J is no expectation of sums along paths, but to first order around V'
+
+        J(s) = T V'(s) + E[ sum_{0<h<H} B_h (T V'(s_h) - V'(s_h)) ],
+
+    B_h the product of what tomorrow's value is worth today (`kernel`) at V'; it is exact once V' is the policy's value.
+    """
+    J, factor, now = torch.zeros_like(s[:, 0]), torch.ones_like(s[:, 0]), s
+    path = []
+    for step in range(steps):
+        living, at = mdp.living(now)
+        if step > 0:
+            living = living & mdp.inside(now, MARGIN)
+            at = torch.where(living.unsqueeze(-1), at, s)
+        u = actor.raw(at)
+        a = mdp.act(at, u)
+        a_nodes = a.unsqueeze(-2).expand(-1, len(mdp.nodes), -1)
+        m, r = expected_value(mdp, V, at, a_nodes), mdp.reward(at, a)
+        worth = mdp.preferences.aggregate(r, m) - (V(at) if step > 0 else 0.0)
+        J = J + factor * torch.where(living, worth, 0.0)
+        by_reward, _ = mdp.preferences.slopes(r.detach(), m.detach())
+        path.append(KnownStep(at, u, a, factor * by_reward * torch.where(living, r, 0.0)))
+        if step < steps - 1:
+            e = mdp.sample_shocks(at.detach(), generator)
+            with torch.no_grad():
+                beta = by_reward * kernel(mdp, V, at, a.unsqueeze(-2), e.unsqueeze(-2)).squeeze(-1)
+            factor = factor * torch.where(living, beta, 1.0)
+            now = torch.where(living.unsqueeze(-1), mdp.transition(at, a, e), now)
     return J, path, a_nodes
 
 

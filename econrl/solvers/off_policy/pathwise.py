@@ -29,6 +29,7 @@ class Pathwise(DDPG):
     """
 
     name = "pathwise"
+    recursive = False  # a sampled path knows no certainty equivalent
 
     rung: int = 3
     """A rollout, and nothing else: the other rungs are those of `ddpg`."""

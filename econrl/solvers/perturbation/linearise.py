@@ -12,6 +12,9 @@ from econrl.solvers.perturbation.linear_policy import LinearPolicy, QuadraticVal
 from econrl.solvers.perturbation.steady_state import SteadyState, hamiltonian
 
 
+NEWTON_STEPS = 20  # for the level of a value
+
+
 def linearise(mdp: MDP, steady: SteadyState) -> tuple[LinearPolicy, QuadraticValue]:
     """The policy's first derivative and the value's second one at the steady state, by the Riccati equation."""
     from scipy.linalg import solve_discrete_are
@@ -42,7 +45,12 @@ def linearise(mdp: MDP, steady: SteadyState) -> tuple[LinearPolicy, QuadraticVal
     policy, value = LinearPolicy(mdp), QuadraticValue(mdp)
     policy.load_state_dict({"s_star": s, "u_star": u, "U": U})
     moved = mdp.transition(s, a.expand(len(mdp.nodes), -1), mdp.nodes) - s  # without shocks there is one node
-    risk = mdp.weights(s) @ (moved @ price + ((moved @ P) * moved).sum(dim=-1) / 2)
-    level = (mdp.reward(s, a) + beta * risk) / (1 - beta)
+    beside = moved @ price + ((moved @ P) * moved).sum(dim=-1) / 2
+    level = mdp.reward(s, a) / (1 - beta)
+    for _ in range(1 if mdp.preferences.additive else NEWTON_STEPS):  # on level = r + m(level + beside)
+        future = level + beside
+        m = mdp.preferences.certainty(future, mdp.weights(s), beta.expand(len(mdp.nodes)))
+        slope = mdp.weights(s) @ mdp.preferences.tilt(future, m.unsqueeze(-1), beta)
+        level = level + (mdp.reward(s, a) + m - level) / (1 - slope)
     value.load_state_dict({"s_star": s, "level": level, "price": price, "P": P})
     return policy, value

@@ -28,13 +28,16 @@ class Perturbation(Method):
 
     The second derivatives of H there give a linear-quadratic problem in the deviations, whose Riccati equation (scipy)
     gives the derivative of the policy and the second derivative of V. What is linear is u, the log-odds of the shares
-    (`feasible_set.py`), so that the policy is feasible everywhere.
+    (`feasible_set.py`), so that the policy is feasible everywhere. Risk aversion does not enter at first order: where
+    utility is recursive, the policy is that of additive utility with the same elasticity of substitution, and only the
+    value's level knows of the risk.
 
     Source: Judd (1998), "Numerical Methods in Economics", chapter 13; Benigno and Woodford (2012), "Linear-quadratic
     approximation of optimal policy problems", JET 147.
     """
 
     name: ClassVar[str] = "perturbation"
+    recursive: ClassVar[bool] = True  # type: ignore[misc]
 
     nodes: int = 5
     """Quadrature nodes a shock, for its mean and variance."""
@@ -49,6 +52,8 @@ class Perturbation(Method):
             return "a life cycle has no steady state"
         if mdp.finite:
             return "a Markov chain jumps between its values, and has no derivative"
+        if not mdp.preferences.separable:
+            return "its aggregator is no sum of what today adds and what tomorrow is worth"
         return None
 
     def begin(self, mdp: MDP, task: Task, held_out: HeldOut) -> Run:

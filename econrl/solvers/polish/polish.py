@@ -116,7 +116,7 @@ class Polish:
         self.mdp = self.coarser(mdp, policy, s[:500]) if smooth or self.with_multipliers else mdp
         if self.with_multipliers:
             self.require_multipliers(mdp, s, policy(s))
-        steep = steepness(mdp, self.structure, policy, s[:100]) if self.with_multipliers else None
+        steep = steepness(mdp, self.structure, policy, s[:100], value) if self.with_multipliers else None
         hidden = method.hidden if mdp.horizon is None else method.hidden[:1]
         units, linear = units_of(value(s)), smooth and isinstance(policy, LinearPolicy | ExpandedPolicy)
         quadratic = isinstance(value, QuadraticValue | ExpandedValue) and units.sign == 0
@@ -138,7 +138,8 @@ class Polish:
         if not self.structure.exists:
             return mdp
         tolerance = max(self.method.quadrature, KINKED) if self.with_multipliers else self.method.quadrature
-        return coarsest(mdp, self.structure, policy, s, self.method.nodes, tolerance, self.look_at_the_clock)
+        most, look, value = self.method.nodes, self.look_at_the_clock, self.start_value
+        return coarsest(mdp, self.structure, policy, s, most, tolerance, look, value)
 
     def require_multipliers(self, mdp: MDP, s: Tensor, a: Tensor) -> None:
         """Raise SolveError where tomorrow's multipliers cannot be known along with the policy."""
@@ -163,9 +164,12 @@ class Polish:
         else:
             s = self.sampler.known(self.sampler.sample(policy, self.states_for_value))
             self.imitate(self.value, 0, s, self.value.units.raw(self.start_value(s)).unsqueeze(-1))
+        self.evaluate_further(policy, self.method.value_steps)
+
+    def evaluate_further(self, policy: StateFunction, steps: int) -> None:
+        """Bring the value, as it is, nearer to that of a policy, by so many steps."""
         states = partial(self.sampler.sample, policy, self.states_for_value)
-        steps, look_at_the_clock = self.method.value_steps, self.look_at_the_clock
-        solve_bellman(self.mdp, policy, self.value, states, self.chunk, steps, look_at_the_clock)
+        solve_bellman(self.mdp, policy, self.value, states, self.chunk, steps, self.look_at_the_clock)
 
     def state(self) -> dict[str, Any]:
         """The start, the networks, and what further draws depend on."""

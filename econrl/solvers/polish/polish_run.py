@@ -29,6 +29,7 @@ from econrl.storage.checkpoint import function_from, function_state
 DEFAULT_STEPS = 300  # two to five minutes on a small model
 EXACT = 1e-12  # an error at which nothing is left to polish
 MOST_DOUBLINGS = 3  # of the states in a step, until what is left is not their noise
+VALUE_STEPS = 2  # between two steps of the policy, where utility is recursive: it moves little by then
 FOR_VALUE = 0.15  # of a time limit, kept for the value
 
 
@@ -98,6 +99,8 @@ class PolishRun(Polishing):
         polish = self.polish or self.prepare_everywhere()
         if polish.with_multipliers:
             self.lag_policy(polish)
+        if polish.structure.exists and not self.mdp.preferences.additive:
+            polish.evaluate_further(polish.policy, VALUE_STEPS)
         solver = self.solver
         squares = partial(solver.squares, solver.theta)
         before, _ = solver.step(polish.sampler.worst(polish.policy, squares, self.states))
@@ -121,7 +124,7 @@ class PolishRun(Polishing):
             s = sampler.sample(start, polish.states)
             known = sampler.known(s)
             polish.imitate(polish.policy, 0, s, polish.policy.outputs_for(known, start(known)))
-        if not polish.structure.exists:
+        if not polish.structure.exists or not self.mdp.preferences.additive:
             polish.evaluate(start)
         self.states = polish.states
         self.make_solver(polish)
@@ -144,11 +147,12 @@ class PolishRun(Polishing):
         s, rows = x[:S], x[S:]
         network = with_weights(policy.networks[0], theta)
         if not polish.with_multipliers:
-            return picked(euler_rows(polish.mdp, structure, partial(policy.by, network), s), rows)
+            return picked(euler_rows(polish.mdp, structure, partial(policy.by, network), s, value=polish.value), rows)
         now, then = (
             (partial(policy.by, of), partial(policy.multipliers_by, of)) for of in (network, self.later or network)
         )
-        return picked(multiplier_residuals(polish.mdp, structure, *now, s.unsqueeze(0), then).squeeze(0), rows)
+        residuals = multiplier_residuals(polish.mdp, structure, *now, s.unsqueeze(0), then, polish.value)
+        return picked(residuals.squeeze(0), rows)
 
     def optimality(self, theta: Parameters, x: Tensor) -> Tensor:
         """The same of the first-order condition and the Bellman equation together."""
@@ -247,7 +251,7 @@ class PolishBackwards(Polishing, LifeCycleRun):
 
         def residual(theta: Parameters, s: Tensor) -> Tensor:
             now, then = (partial(policy.by, n) for n in (with_weights(network, theta), next_network))
-            return euler_rows(polish.mdp, polish.structure, now, s, then)
+            return euler_rows(polish.mdp, polish.structure, now, s, then, value)
 
         polish.imitate(policy, t, s, policy.outputs_for(s, polish.start_policy(s)))
         solver = GaussNewton(residual, network, polish.chunk, look_at_the_clock=self.look_at_the_clock)

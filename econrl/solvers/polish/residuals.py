@@ -14,9 +14,16 @@ from econrl.solvers.polish.correction_networks import PolishedValue
 from econrl.solvers.polish.network_value import bellman_row
 
 
-def euler_rows(mdp: MDP, structure: Structure, policy: Function, s: Tensor, later: Function | None = None) -> Tensor:
+def euler_rows(
+    mdp: MDP,
+    structure: Structure,
+    policy: Function,
+    s: Tensor,
+    later: Function | None = None,
+    value: Function | None = None,
+) -> Tensor:
     """R(s) (A,): the unit-free complementarity residuals of the first-order conditions at one state (S,)."""
-    return euler_residuals(mdp, structure, policy, s.unsqueeze(0), later).squeeze(0)
+    return euler_residuals(mdp, structure, policy, s.unsqueeze(0), later, value=value).squeeze(0)
 
 
 def optimality_rows(mdp: MDP, policy: Function, value: PolishedValue, V: Function, s: Tensor) -> Tensor:
