@@ -5,6 +5,7 @@ from econrl.models.brock_mirman import BrockMirman
 from econrl.models.buffer_stock import BufferStock
 from econrl.models.copies import Copies
 from econrl.models.durables import Durables
+from econrl.models.epstein_zin_growth import EpsteinZinGrowth
 from econrl.models.firms import Firms
 from econrl.models.growth import StochasticGrowth
 from econrl.models.habit import Habit
@@ -29,6 +30,7 @@ __all__ = [
     "BufferStock",
     "Copies",
     "Durables",
+    "EpsteinZinGrowth",
     "Firms",
     "Habit",
     "Housing",

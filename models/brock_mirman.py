@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from econrl import Action, Model, Normal, State
+from econrl.utility import RiskSensitive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,10 @@ class BrockMirman(Model):
 
         V(k, z) = max_c ln c + beta E V(e^z k^alpha - c, z')
 
-    Optimal: k' = alpha beta e^z k^alpha, and V = A + B ln k + D z.
+    Optimal: k' = alpha beta e^z k^alpha, and V = A + B ln k + D z. So it is with recursive utility of the same
+    elasticity of intertemporal substitution, one, and any risk aversion, which moves A alone:
+
+        V(k, z) = max_c ln c + beta/kappa ln E exp(kappa V(e^z k^alpha - c, z')),   kappa = (1-beta)(1-risk_aversion)
 
     Source: Brock and Mirman (1972), "Optimal economic growth and uncertainty: the discounted case", J. Econ. Theory 4.
     """
@@ -23,6 +27,7 @@ class BrockMirman(Model):
     beta: float = 0.96  # discount factor
     alpha: float = 0.36  # capital share
     sigma: float = 0.1  # standard deviation of log productivity
+    risk_aversion: float = 1.0  # with one, utility is additive
 
     @property
     def k_ss(self) -> float:
@@ -45,6 +50,9 @@ class BrockMirman(Model):
     def output(self, s: Any) -> Tensor:
         return s.z.exp() * s.k**self.alpha
 
+    def preferences(self) -> RiskSensitive:
+        return RiskSensitive((1 - self.beta) * (self.risk_aversion - 1))
+
     def reward(self, s: Any, a: Any) -> Tensor:
         return a.c.log()
 
@@ -64,5 +72,6 @@ class BrockMirman(Model):
         ab = self.alpha * self.beta
         D = 1 / (1 - ab)
         B = self.alpha * D
-        A = (math.log(1 - ab) + self.beta * B * math.log(ab)) / (1 - self.beta)
+        risk = (1 - self.beta) * (1 - self.risk_aversion) * (D * self.sigma) ** 2 / 2
+        A = (math.log(1 - ab) + self.beta * (B * math.log(ab) + risk)) / (1 - self.beta)
         return A + B * s.k.log() + D * s.z

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from econrl import Action, Budget, Discrete, Model, State
-from econrl.utility import crra
+from econrl.utility import ADDITIVE, EpsteinZin, Preferences, crra
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +25,18 @@ class Portfolio(Model):
     scenarios that match the factors' means and covariances, so that expectations are exact for any n.
 
     Optimal: w maximises E[R_p^(1-gamma)]/(1-gamma); c = kappa W, kappa = 1 - (beta E[R_p^(1-gamma)])^(1/gamma);
-    V = kappa^(-gamma) u(W).
+    V = kappa^(-gamma) u(W). With an elasticity of intertemporal substitution psi of its own, utility is recursive:
+    w as before; with Theta = E[R_p^(1-gamma)]^(1/(1-gamma)), kappa = 1 - beta^psi Theta^(psi-1) and
+    V = (1-beta)^(psi/(psi-1)) kappa^(-1/(psi-1)) W.
 
-    Source: Samuelson (1969), "Lifetime portfolio selection by dynamic stochastic programming", REStat 51.
+    Source: Samuelson (1969), "Lifetime portfolio selection by dynamic stochastic programming", REStat 51; Epstein and
+    Zin (1989), Econometrica 57.
     """
 
     n: int = 2  # risky assets
     beta: float = 0.96  # discount factor
     gamma: float = 5.0  # relative risk aversion
+    ies: float | None = None  # psi, the elasticity of intertemporal substitution; None: 1/gamma, additive utility
     Rf: float = 1.02  # safe gross return
     premium: float = 0.04  # average log risk premium; assets differ by up to a tenth of it
     sigma_market: float = 0.15  # standard deviation of the market factor
@@ -55,8 +59,11 @@ class Portfolio(Model):
         count = 2 * (self.n + 1)
         return Discrete("R", values=self.scenarios, probabilities=[1 / count] * count)
 
+    def preferences(self) -> Preferences:
+        return ADDITIVE if self.ies is None else EpsteinZin(ies=self.ies, risk_aversion=self.gamma)
+
     def reward(self, s: Any, a: Any) -> Tensor:
-        return crra(a.c, self.gamma)
+        return crra(a.c, self.gamma) if self.ies is None else a.c
 
     def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         portfolio = self.Rf + (a.w * (e.R - self.Rf)).sum(-1)
@@ -88,9 +95,26 @@ class Portfolio(Model):
     @property
     def kappa(self) -> float | None:
         """The propensity to consume out of wealth; None where the value is infinite, beta E[R_p^(1-gamma)] >= 1."""
-        _, returns = self.optimum
-        kappa = 1 - (self.beta * (returns ** (1 - self.gamma)).mean()) ** (1 / self.gamma)
+        psi = self.ies or 1 / self.gamma
+        kappa = 1 - self.beta**psi * self.certain_return ** (psi - 1)
         return kappa if kappa > 0 else None
+
+    @property
+    def certain_return(self) -> float:
+        """Theta, the return that is as good if it is certain."""
+        _, returns = self.optimum
+        if self.gamma == 1:
+            return float(np.exp(np.log(returns).mean()))
+        return float((returns ** (1 - self.gamma)).mean() ** (1 / (1 - self.gamma)))
+
+    @property
+    def worth_of_wealth(self) -> float:
+        """V/W where utility is recursive; its limit at psi = 1."""
+        assert self.ies is not None and self.kappa is not None
+        beta, psi = self.beta, self.ies
+        if psi == 1:
+            return (1 - beta) * (beta * self.certain_return) ** (beta / (1 - beta))
+        return (1 - beta) ** (psi / (psi - 1)) * self.kappa ** (-1 / (psi - 1))
 
     def exact_policy(self, s: Any) -> dict[str, Tensor] | None:
         if self.kappa is None:
@@ -101,6 +125,8 @@ class Portfolio(Model):
     def exact_value(self, s: Any) -> Tensor | None:
         if self.kappa is None:
             return None
+        if self.ies is not None:
+            return self.worth_of_wealth * s.W
         if self.gamma != 1:
             return self.kappa**-self.gamma * crra(s.W, self.gamma)
         _, returns = self.optimum
