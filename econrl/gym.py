@@ -80,8 +80,8 @@ class Batch:
         self.mdp = MDP(model, device)
         if not self.mdp.preferences.additive:
             raise MethodError(
-                f"{model.title} has {self.mdp.preferences.text()}, and an agent in an environment looks for the largest "
-                "sum of rewards; solve it by a method of econrl, as vi, newton or ddpg"
+                f"{model.title} has {self.mdp.preferences.text()}, and an agent in an environment looks for the "
+                "largest sum of rewards; solve it by a method of econrl, as vi, newton or ddpg"
             )
         self.periods = periods or model.horizon or PERIODS
         self.normalised = Normalised(self.mdp, middle, reach)

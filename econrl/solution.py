@@ -100,8 +100,8 @@ class Solution:
 
     @property
     def value_function(self) -> StateFunction:
-        """The policy's value as a function of flat states: s (..., S) to V (...); where utility is recursive, to the v that
-        solvers hold (`utility/preferences.py`), of which `value` gives V."""
+        """The policy's value as a function of flat states: s (..., S) to V (...); where utility is recursive, to the v
+        that solvers hold (`utility/preferences.py`), of which `value` gives V."""
         return self._value
 
     @property

@@ -110,7 +110,8 @@ class Portfolio(Model):
     @property
     def worth_of_wealth(self) -> float:
         """V/W where utility is recursive; its limit at psi = 1."""
-        assert self.ies is not None and self.kappa is not None
+        assert self.ies is not None
+        assert self.kappa is not None
         beta, psi = self.beta, self.ies
         if psi == 1:
             return (1 - beta) * (beta * self.certain_return) ** (beta / (1 - beta))

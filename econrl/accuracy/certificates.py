@@ -25,9 +25,7 @@ NOISY, ERROR = 0.01, 1e-3  # the share of noise in a residual that is random; th
 
 
 @torch.no_grad()
-def welfare_loss(
-    mdp: MDP, policy: Function, reference: Function, seed: int, value: Function | None = None
-) -> float:
+def welfare_loss(mdp: MDP, policy: Function, reference: Function, seed: int, value: Function | None = None) -> float:
     """The share of consumption, in every period, that the reference policy's user could give up and be as well off.
 
         [ W(reference) - W(policy) ] / E[ sum_t beta^t c_t u'(c_t) ]
@@ -65,9 +63,7 @@ def lifetime(
     return reward + factor * mdp.terminal(last), unit
 
 
-def beside(
-    mdp: MDP, policy: Function, value: Function, s: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def beside(mdp: MDP, policy: Function, value: Function, s: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """What the policy is worth beside V at the states s (n, S), and the sum of c u'(c) weighed alike, each (n,)."""
 
     def by_reward(s: Tensor, a: Tensor) -> Tensor:

@@ -144,9 +144,7 @@ def first_order(mdp: MDP, structure: Structure | None, policy: Function, value: 
     return euler_residuals(mdp, structure, policy, s, smooth=False, value=value)
 
 
-def with_second_expectations(
-    mdp: MDP, structure: Structure, policy: Function, value: Function, s: Tensor
-) -> Tensor:
+def with_second_expectations(mdp: MDP, structure: Structure, policy: Function, value: Function, s: Tensor) -> Tensor:
     """Euler residuals (m, A), at as many of the states as tomorrow's multipliers, each a second expectation, allow."""
     most = SECOND_NODES // DEARER if is_dear(policy) else SECOND_NODES
     if len(s) * len(mdp.nodes) ** 2 > most:

@@ -54,7 +54,9 @@ class HeldOut:
         euler = by_euler(mdp, self.structure, policy, s)
         judged, at = affordable(mdp, euler, policy, s)
         if euler and len(at) < TOO_FEW:
-            error = float(in_chunks(mdp, lambda s: euler_residuals(mdp, self.structure, policy, s, value=value), s).abs().mean())
+            error = float(
+                in_chunks(mdp, lambda s: euler_residuals(mdp, self.structure, policy, s, value=value), s).abs().mean()
+            )
         elif euler:
             error = float(euler_gaps(judged, self.structure, policy, value, at).distance.mean())
         else:

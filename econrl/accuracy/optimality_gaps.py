@@ -31,8 +31,8 @@ def euler_gaps(
     s: Tensor,
     generator: torch.Generator | None = None,
 ) -> Gaps:
-    """The gaps with lambda' by the Euler equation: of the policy alone, whatever the value, unless utility is recursive.
-    With a `generator`, where the policy's own later errors count as well (`own_future.py`)."""
+    """The gaps with lambda' by the Euler equation: of the policy alone, whatever the value, unless utility is
+    recursive. With a `generator`, where the policy's own later errors count as well (`own_future.py`)."""
     price = shadow_price(mdp, structure, policy, value)
 
     def part(s: Tensor, a: Tensor, unit: Tensor, scale: Tensor) -> Gaps:

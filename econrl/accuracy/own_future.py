@@ -76,9 +76,7 @@ def at_all_nodes(
     return torch.func.grad(lambda a_: (later * mdp.transition(s_, a_, nodes)).sum())(a_).sum(dim=-2)
 
 
-def missed(
-    mdp: MDP, costate: Function, policy: Function, value: Function, s: Tensor, e: Tensor, D: Tensor
-) -> Tensor:
+def missed(mdp: MDP, costate: Function, policy: Function, value: Function, s: Tensor, e: Tensor, D: Tensor) -> Tensor:
     """rho(s) + beta (f_s + f_a pi_s)' D (n, S), of a realised shock e and what D is then."""
     a, nodes, s_ = policy(s), mdp.nodes, s.unsqueeze(-2)
     s_next = mdp.transition(s_, a.unsqueeze(-2), nodes)

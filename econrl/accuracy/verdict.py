@@ -154,7 +154,9 @@ def policy_errors(
     euler = by_euler(mdp, structure, policy, s)
     judged, at = affordable(mdp, euler, policy, s)
     if euler and len(at) < min(TOO_FEW, len(s)):
-        residuals = in_chunks(judged, lambda s: euler_residuals(judged, structure, policy, s, smooth=False, value=value), s)
+        residuals = in_chunks(
+            judged, lambda s: euler_residuals(judged, structure, policy, s, smooth=False, value=value), s
+        )
         return UNDERSTATED * residuals.abs()
     mdp = judged
     if not euler:

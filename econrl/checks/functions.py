@@ -200,12 +200,12 @@ def flat_functions(trial: Trial) -> list[Flat]:
         return Flat(f"{name}.{function}", [getattr(model, function)], f, columns, trial.a, **options)
 
     functions = [
-        flat("reward", lambda s, a, e: mdp.reward(s, a).unsqueeze(-1), ["its value"]),
+        flat("reward", lambda s, a, e: mdp.flow(s, a).unsqueeze(-1), ["its value"]),
         flat("transition", mdp.transition, states),
         flat("discount", discount, ["its value"]),
     ]
     if mdp.horizon is not None:
-        functions.append(flat("terminal", lambda s, a, e: mdp.terminal(s).unsqueeze(-1), ["its value"]))
+        functions.append(flat("terminal", lambda s, a, e: mdp.after_life(s).unsqueeze(-1), ["its value"]))
     columns = list(model.outcomes(mdp.state(trial.s), mdp.actions(trial.a)))
     if columns:
         functions.append(flat("outcomes", outcomes, columns, finite=False, solved=False))

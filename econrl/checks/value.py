@@ -160,7 +160,7 @@ def check_finite_value(trial: Trial) -> list[str]:
     What grows is looked at again on more periods: polynomials of time grow as well, for a while.
     """
     mdp = trial.mdp
-    if mdp.horizon is not None:
+    if mdp.horizon is not None or not mdp.preferences.separable:
         return []
     u = constant_policies(trial)
     rate, gains = growth(trial, u, PERIODS)

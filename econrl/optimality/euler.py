@@ -10,9 +10,9 @@ G' is tomorrow's own condition: zero in the interior; where tomorrow's action si
 (a_x' is that bound's derivative), it is the multiplier. Nothing here needs X' itself: with y solving
 f_a'^T y = G' - r_a', (G' - r_a') X' is the derivative of y . f(s', a', .) in x', one backward pass.
 
-Where utility is recursive (`preferences.py`), beta is what tomorrow's value is worth in units of today's reward (`kernel`
-of `bellman.py`), which takes the value beside the policy; r_a and G are in these units, lambda is V_x, the bracket's
-multiple by W_1.
+Where utility is recursive (`preferences.py`), beta is what tomorrow's value is worth in units of today's reward, the
+`kernel` of `bellman.py`, which takes the value beside the policy; r_a and G are in these units, and lambda is V_x, W_1
+times what stands above.
 
 Bounds enter through the shares of `feasible_set.py`: G <= 0 at the lower bound, G >= 0 at the upper one.
 """

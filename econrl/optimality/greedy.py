@@ -50,8 +50,8 @@ def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tens
 
 
 def regret(mdp: MDP, value: Function, s: Tensor, a: Tensor, column: int) -> Tensor:
-    """What the best option of one choice would add to the value, in units of today's reward: today alone and at the same
-    shares of the continuous actions, (B,)."""
+    """What the best option of one choice would add to the value, in units of today's reward: today alone and at the
+    same shares of the continuous actions, (B,)."""
     shares = mdp.shares(s, a)
 
     def judged(option: int) -> Tensor:

@@ -91,9 +91,7 @@ def steepness(
     return (1 / answers.nanmedian(dim=0).values).tolist()
 
 
-def marginal_gain(
-    mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor, value: Function | None = None
-) -> Tensor:
+def marginal_gain(mdp: MDP, shadow_price: Function, s: Tensor, a: Tensor, value: Function | None = None) -> Tensor:
     """G / |r_a| (B, A): what more of each action a (B, A) would bring, given tomorrow's lambda.
 
     For models in which rewards fall or rise with every action, r_a not zero.

@@ -285,7 +285,11 @@ class MDP:
 
     def terminal(self, s: Tensor) -> Tensor:
         """The value (...) of states after the last period, held as values are."""
-        return self.preferences.held(self.model.terminal(self._read_after(s)).to(s.dtype))
+        return self.preferences.held(self.after_life(s))
+
+    def after_life(self, s: Tensor) -> Tensor:
+        """The same as the model gives it."""
+        return self.model.terminal(self._read_after(s)).to(s.dtype)
 
     def exact_policy(self, s: Tensor) -> Tensor | None:
         """The closed form (..., A), or None."""

@@ -87,8 +87,8 @@ def discounted(
     forgotten: float = 0.0,
     beta: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """sum_t B_t x(s_t, a_t), B_t = beta_0 ... beta_{t-1}, for each flow x, (...), on paths from s (..., S); beta(s, a, e)
-    is the model's discount factor unless given.
+    """sum_t B_t x(s_t, a_t), B_t = beta_0 ... beta_{t-1}, for each flow x, (...), on paths from s (..., S);
+    beta(s, a, e) is the model's discount factor unless given.
 
     A path whose life is over stands still, and adds nothing. Also returns B_T (...) and s_T (..., S). T is `periods`,
     or less where every B_t is below `forgotten`.
@@ -133,7 +133,8 @@ LONGEST = 300  # periods of a stationary model: what lies beyond is estimated, a
 
 
 def lifetime_reward(mdp: MDP, u: Tensor, s: Tensor, generator: torch.Generator, noise: float = 0.0) -> Tensor:
-    """Discounted reward (C, P), the value were the future known, of each constant u (C, A) from each state s (P, S), the same shocks for all.
+    """Discounted reward (C, P) of each constant u (C, A) from each state s (P, S), the same shocks for all: the value,
+    were the future known.
 
     `noise` is the standard deviation of what is added to the continuous columns of u in each period.
     """

@@ -100,8 +100,8 @@ class EpsteinZin(Preferences):
     taken per unit of something that grows, multiplies V'^rho within the expectation; at psi = 1 it must not. Where a
     life is over, V' = 0 says that nothing follows.
 
-    Held is v = V^rho/(rho w), or ln V/w at psi = 1, whose scale is that of power utility; the mean of powers is taken in
-    logarithms, so that no risk aversion overflows. Raises SpecError for parameters that are no such numbers.
+    Held is v = V^rho/(rho w), or ln V/w at psi = 1, whose scale is that of power utility; the mean of powers is taken
+    in logarithms, so that no risk aversion overflows. Raises SpecError for parameters that are no such numbers.
     """
 
     ies: float
@@ -127,8 +127,8 @@ class EpsteinZin(Preferences):
             return self
         if not hasattr(model, "beta"):
             raise SpecError(
-                f"{type(model).__name__}.preferences: EpsteinZin takes the weight of today's consumption to be 1 - beta, "
-                "and the model has no field `beta`; give EpsteinZin(..., weight=...)"
+                f"{type(model).__name__}.preferences: EpsteinZin takes the weight of today's consumption to be 1 - "
+                "beta, and the model has no field `beta`; give EpsteinZin(..., weight=...)"
             )
         return dataclasses.replace(self, weight=1 - as_number(model.beta, f"{type(model).__name__}.beta"))
 

@@ -224,8 +224,8 @@ def discounting_fails(mdp: MDP, policy: Function, s: Tensor) -> bool:
 
 
 def today_for_ever(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
-    """What the value would be if the state stayed where it is, r(s, a)/(1 - E[beta]) or the v = W(r, v) of an aggregator
-    that is no sum. A first guess."""
+    """What the value would be if the state stayed where it is, r(s, a)/(1 - E[beta]) or the v = W(r, v) of an
+    aggregator that is no sum. A first guess."""
     if not mdp.preferences.separable:
         v = u = mdp.reward(s, a)
         for _ in range(STAYING):

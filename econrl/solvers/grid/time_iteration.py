@@ -12,9 +12,9 @@ from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task
+from econrl.solvers.grid.collocation import KRYLOV
 from econrl.solvers.grid.tensor_grid_method import OnTensorGrid
 from econrl.solvers.grid.time_iterated import TimeIterated
-from econrl.solvers.grid.collocation import KRYLOV
 from econrl.solvers.grid.time_iteration_run import no_euler_equation, time_iteration
 
 FOR_EULER = 5.0  # times as long as a sweep of value iteration

@@ -11,7 +11,6 @@ from econrl.problem.steady_state import mean_shock
 from econrl.solvers.perturbation.linear_policy import LinearPolicy, QuadraticValue
 from econrl.solvers.perturbation.steady_state import SteadyState, hamiltonian
 
-
 NEWTON_STEPS = 20  # for the level of a value
 
 
