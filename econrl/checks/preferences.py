@@ -73,7 +73,7 @@ def check_discount_is_known(trial: Trial) -> None:
 
 
 def check_functions_rise(trial: Trial, preferences: Recursive, rewards: Tensor) -> None:
-    """W rises in both arguments, phi rises, and `inverse` undoes it, at the values to which staying at a reward leads."""
+    """W rises in both arguments, phi rises, and `inverse` undoes it, at values that staying at a reward gives."""
     title = f"{trial.name}.preferences"
 
     def staying() -> Tensor:
