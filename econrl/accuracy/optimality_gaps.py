@@ -27,9 +27,9 @@ def euler_gaps(
     mdp: MDP,
     structure: Structure,
     policy: Function,
-    value: Function,
     s: Tensor,
     generator: torch.Generator | None = None,
+    value: Function | None = None,
 ) -> Gaps:
     """The gaps with lambda' by the Euler equation: of the policy alone, whatever the value, unless utility is
     recursive. With a `generator`, where the policy's own later errors count as well (`own_future.py`)."""
@@ -38,7 +38,7 @@ def euler_gaps(
     def part(s: Tensor, a: Tensor, unit: Tensor, scale: Tensor) -> Gaps:
         added = torch.zeros_like(a)
         if generator is not None:
-            added = own_future(mdp, price, structure.endogenous, policy, value, s, generator)
+            added = own_future(mdp, price, structure.endogenous, policy, s, generator, value)
         return gaps(mdp, lambda s, a: condition(mdp, price, lambda _: a, s, value=value)[0], added, unit, scale, s, a)
 
     return piecewise(part, mdp, policy, s)
