@@ -20,7 +20,7 @@ from econrl.solvers.common.task import Task
 from econrl.solvers.grid import collocation, time_iteration_run
 from econrl.solvers.grid.climb import climb, is_peak
 from econrl.solvers.grid.collocation import Anderson, Collocation, Equations
-from econrl.solvers.grid.sketch import first_policy
+from econrl.solvers.grid.sketch import first_answer
 from econrl.utility import crra
 
 
@@ -294,7 +294,7 @@ def test_on_a_grid_a_policy_knows_the_multipliers_of_its_bounds():
     """Beyond a bound z tells G / |r_a| given the policy of tomorrow, which time iteration needs the day after."""
     model = IRBC(n=2, irreversible=True)
     mdp, task = MDP(model, quadrature=Quadrature(nodes=2)), Task(model, torch.device("cpu"))
-    start = first_policy(mdp, task)
+    start, _ = first_answer(mdp, task)
     forms = forms_with_multipliers(mdp, [LOW], start, mdp.sample_box(50, torch.Generator().manual_seed(0)))
     it = Collocation("smolyak", mdp, forms.describe(), Smolyak().describe_grid(mdp, [2] * 4), lambda: None)
     it.begin(start)
