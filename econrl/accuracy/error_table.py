@@ -107,7 +107,7 @@ def measure(mdp: MDP, structure: Structure, policy: Function, value: Function, s
     """Absolute errors at each state, by name; several actions also one by one."""
     euler = by_euler(mdp, structure, policy, s)
     judged, at = affordable(mdp, euler, policy, s)
-    found = euler_gaps(judged, structure, policy, value, at) if euler else value_gaps(judged, policy, value, at)
+    found = euler_gaps(judged, structure, policy, at, value=value) if euler else value_gaps(judged, policy, value, at)
     if euler or not structure.exists:
         name = "euler" if euler else "greedy"
         few = spread(s, FEW) if euler and is_dear(policy) else s

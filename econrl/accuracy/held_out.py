@@ -58,7 +58,7 @@ class HeldOut:
                 in_chunks(mdp, lambda s: euler_residuals(mdp, self.structure, policy, s, value=value), s).abs().mean()
             )
         elif euler:
-            error = float(euler_gaps(judged, self.structure, policy, value, at).distance.mean())
+            error = float(euler_gaps(judged, self.structure, policy, at, value=value).distance.mean())
         else:
             bellman = relative(bellman_residual(mdp, policy, value, s), value(s)).mean()
             distances = value_gaps(judged, policy, value, at).distance.mean(dim=0)

@@ -34,9 +34,9 @@ def own_future(
     costate: Function,
     columns: list[int],
     policy: Function,
-    value: Function,
     s: Tensor,
     generator: torch.Generator,
+    value: Function | None = None,
 ) -> Tensor:
     """E[beta D(s') f_a] (n, A) at the states s (n, S), by one path from each; `columns` are those of the states that
     actions move. Of the `value` nothing is asked where utility is additive."""
@@ -55,13 +55,13 @@ def own_future(
     D = torch.zeros_like(s)
     for at, e, on in zip(reversed(path[1:-1]), reversed(shocks[1:]), reversed(going[1:-1]), strict=True):
         _, at = mdp.living(at)
-        found = moved * missed(mdp, costate, policy, value, at, e, D)
+        found = moved * missed(mdp, costate, policy, at, e, D, value)
         D = torch.where(on.unsqueeze(-1) & found.isfinite(), found, 0.0)
-    return at_all_nodes(mdp, costate, policy(s), value, s, path[1], D)
+    return at_all_nodes(mdp, costate, policy(s), s, path[1], D, value)
 
 
 def at_all_nodes(
-    mdp: MDP, costate: Function, a: Tensor, value: Function, s: Tensor, reached: Tensor, D: Tensor
+    mdp: MDP, costate: Function, a: Tensor, s: Tensor, reached: Tensor, D: Tensor, value: Function | None
 ) -> Tensor:
     """E[beta D(s') f_a] (n, A) at states s (n, S), where D (n, S) is known at one next state `reached` alone: elsewhere
     it is as large beside l as there. Errors in levels are, and a share of a risky asset asks for all nodes."""
@@ -76,7 +76,9 @@ def at_all_nodes(
     return torch.func.grad(lambda a_: (later * mdp.transition(s_, a_, nodes)).sum())(a_).sum(dim=-2)
 
 
-def missed(mdp: MDP, costate: Function, policy: Function, value: Function, s: Tensor, e: Tensor, D: Tensor) -> Tensor:
+def missed(
+    mdp: MDP, costate: Function, policy: Function, s: Tensor, e: Tensor, D: Tensor, value: Function | None
+) -> Tensor:
     """rho(s) + beta (f_s + f_a pi_s)' D (n, S), of a realised shock e and what D is then."""
     a, nodes, s_ = policy(s), mdp.nodes, s.unsqueeze(-2)
     s_next = mdp.transition(s_, a.unsqueeze(-2), nodes)
@@ -91,5 +93,6 @@ def missed(mdp: MDP, costate: Function, policy: Function, value: Function, s: Te
 
     own = torch.func.grad(earned)(s)
     if not mdp.preferences.separable:
+        assert value is not None
         own = own * mdp.preferences.marginal(mdp.reward(s, a), value(s)).unsqueeze(-1)
     return own - costate(s)

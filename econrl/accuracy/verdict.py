@@ -161,12 +161,12 @@ def policy_errors(
     mdp = judged
     if not euler:
         return value_gaps(mdp, policy, value, at).distance
-    found = euler_gaps(mdp, structure, policy, value, at).distance
+    found = euler_gaps(mdp, structure, policy, at, value=value).distance
     accurate, rough = POLICY_LIMITS
     if accurate / AMPLIFIED < found.mean(dim=0).max() < rough and not is_dear(policy):
         along = coarser(mdp, FEW_NODES)
         most = FOR_FUTURE // (PERIODS * len(along.nodes) * mdp.A)
-        found = euler_gaps(along, structure, policy, value, spread(at, max(most, FEWEST)), generator).distance
+        found = euler_gaps(along, structure, policy, spread(at, max(most, FEWEST)), generator, value).distance
     if leaves > LEAVES:
         found = max(found, value_gaps(mdp, policy, value, at).distance, key=lambda distances: float(distances.mean()))
     return found

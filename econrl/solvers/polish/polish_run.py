@@ -29,7 +29,7 @@ from econrl.storage.checkpoint import function_from, function_state
 DEFAULT_STEPS = 300  # two to five minutes on a small model
 EXACT = 1e-12  # an error at which nothing is left to polish
 MOST_DOUBLINGS = 3  # of the states in a step, until what is left is not their noise
-VALUE_STEPS = 2  # between two steps of the policy, where utility is recursive: it moves little by then
+VALUE_EVERY, VALUE_STEPS = 5, 2  # of the policy, of the value in between where utility is recursive: it moves little
 FOR_VALUE = 0.15  # of a time limit, kept for the value
 
 
@@ -99,7 +99,7 @@ class PolishRun(Polishing):
         polish = self.polish or self.prepare_everywhere()
         if polish.with_multipliers:
             self.lag_policy(polish)
-        if polish.structure.exists and not self.mdp.preferences.additive:
+        if polish.structure.exists and not self.mdp.preferences.additive and self.made % VALUE_EVERY == 0:
             polish.evaluate_further(polish.policy, VALUE_STEPS)
         solver = self.solver
         squares = partial(solver.squares, solver.theta)
