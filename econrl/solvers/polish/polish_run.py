@@ -248,10 +248,11 @@ class PolishBackwards(Polishing, LifeCycleRun):
         if later:
             value.networks[t].load_state_dict(value.networks[t + 1].state_dict())
         network, next_network = policy.networks[t], policy.networks[t + 1 if later else t]
+        next_value = partial(value.by, value.networks[t + 1 if later else t])
 
         def residual(theta: Parameters, s: Tensor) -> Tensor:
             now, then = (partial(policy.by, n) for n in (with_weights(network, theta), next_network))
-            return euler_rows(polish.mdp, polish.structure, now, s, then, value)
+            return euler_rows(polish.mdp, polish.structure, now, s, then, next_value)
 
         polish.imitate(policy, t, s, policy.outputs_for(s, polish.start_policy(s)))
         solver = GaussNewton(residual, network, polish.chunk, look_at_the_clock=self.look_at_the_clock)
