@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from econrl.errors import SpecError
+from econrl.problem.diagnose import named
 from econrl.problem.layout import View
 from econrl.spec.fields_as_text import kinds_of
 from econrl.spec.model import Model
@@ -169,7 +170,7 @@ class Family(Model):
             return e
         shocks = listed(member.shocks())
         own = {shocks[i].name: shocks[i].from_normal(getattr(e, shocks[i].name)) for i in self.shaped}
-        return View("shock", {**{shock.name: getattr(e, shock.name) for shock in shocks}, **own})
+        return View("shock", {**named(e), **own})
 
     def reward(self, s: Any, a: Any) -> Tensor:
         return self.at(s).reward(s, a)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -169,17 +169,17 @@ def slots(variables: Sequence[Variable]) -> list[Slot]:
 
 
 class Reader:
-    """From flat states s (..., S) to the view that the spec reads; `maps` are those of the states that it reads as
-    anything but what is held, by name."""
+    """From flat states (..., S), or shocks (..., E), to the view that the spec reads; `maps` are those of the variables
+    that it reads as anything but what is held, by name."""
 
-    def __init__(self, state_slots: Sequence[Slot], maps: dict[str, Map]) -> None:
-        self.state_slots, self.maps = state_slots, list(maps.items())
+    def __init__(self, layout: Sequence[Slot], maps: Mapping[str, Map], kind: str = "state") -> None:
+        self.layout, self.maps, self.kind = layout, list(maps.items()), kind
 
-    def __call__(self, s: Tensor) -> View:
-        values = {slot.name: slot.read(s) for slot in self.state_slots}
+    def __call__(self, flat: Tensor) -> View:
+        values = {slot.name: slot.read(flat) for slot in self.layout}
         for name, read in self.maps:
             values[name] = read(values[name])
-        return View("state", values)
+        return View(self.kind, values)
 
 
 def flatten(layout: Sequence[Slot], values: dict[str, Tensor]) -> Tensor:

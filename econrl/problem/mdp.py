@@ -68,6 +68,8 @@ class MDP:
         maps = {name: f for name, f in readers.items() if f is not None}
         self._read_after = Reader(self.state_slots, maps)  # life, too
         self._read = Reader(self.state_slots, maps if self.horizon is None else {**maps, "t": self.in_life})
+        of_chains = {chain.name: maps[chain.name] for chain in self.chains if chain.name in maps}
+        self._read_shocks = Reader(self.shock_slots, of_chains, "shock")
         self._writers = {name: f for name, f in writers.items() if f is not None}
 
         self.feasible_set = FeasibleSet(self.action_variables, self.action_slots, self._read, self.made)
@@ -167,8 +169,8 @@ class MDP:
         return self.feasible_set.view(a)
 
     def shocks(self, e: Tensor) -> View:
-        """The view of flat shocks e (..., E)."""
-        return View("shock", {slot.name: slot.read(e) for slot in self.shock_slots[: len(self.shock_variables)]})
+        """The view of flat shocks e (..., E), and of next period's chains by their values."""
+        return self._read_shocks(e)
 
     def hold(self, name: str, value: Tensor) -> Tensor:
         """A state's value, as the model's functions give it, in the form in which it is held."""

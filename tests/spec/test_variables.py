@@ -138,7 +138,7 @@ def test_an_unknown_name_says_which_there_are():
         _ = mdp.state(s).capital
     with pytest.raises(AttributeError, match=r"no action is called 'k'.*two, free.*w"):
         _ = mdp.actions(u).k
-    with pytest.raises(AttributeError, match=r"no shock is called 'z' \(declared so far: eps, eta\)"):
+    with pytest.raises(AttributeError, match=r"no shock is called 'z' \(declared so far: eps, eta, y\)"):
         _ = mdp.shocks(e).z
     with pytest.raises(AttributeError, match=r"no shock is called 'z'.*none"):
         _ = View("shock", {}).z
