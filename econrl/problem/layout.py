@@ -70,6 +70,8 @@ class Layout:
     """The shocks, then the next index of every Markov chain."""
     shown_slots: list[Slot]
     """The states as the spec reads them and tables show them: a Markov chain by its value."""
+    shown_shocks: list[Slot]
+    """The shocks and next period's chains as the spec reads them."""
     low: list[float]
     high: list[float]
     """The domain of each column of the states."""
@@ -88,13 +90,16 @@ class Layout:
         """The layout of these declarations, side by side in the order in which they stand."""
         every = with_calendar(states, horizon)
         chains = [v for v in states if v.by_itself]
-        state_slots = slots(every)
+        state_slots, shock_slots = slots(every), slots([*shocks, *chains])
         laid = list(zip(every, state_slots, strict=True))
         domains = [v.domain for v in every]
         return cls(
             state_slots=state_slots,
-            shock_slots=slots([*shocks, *chains]),
+            shock_slots=shock_slots,
             shown_slots=[Slot(v.name, v.size, slot.start) for v, slot in laid],
+            shown_shocks=[
+                Slot(v.name, v.size, slot.start) for v, slot in zip([*shocks, *chains], shock_slots, strict=True)
+            ],
             low=[float(bound) for low, _ in domains for bound in low],
             high=[float(bound) for _, high in domains for bound in high],
             horizon=horizon,

@@ -304,6 +304,12 @@ class MDP:
         """One draw of e (..., E) for each state."""
         return self.expectation.sample(s, generator)
 
+    def locate_shock(self, name: str, shown: Tensor) -> Tensor:
+        """A shock, or a next chain, as it is held, from the values that the spec reads. Raises SpecError for a value
+        that it does not take."""
+        kinds: list[Shock | StateKind] = [*self.shock_variables, *self.chains]
+        return next(v for v in kinds if v.name == name).locate(shown)
+
     # States
 
     def sample_box(self, n: int, generator: torch.Generator) -> Tensor:

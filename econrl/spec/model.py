@@ -215,8 +215,8 @@ class Model:
 
 
 def profile_table(profile: Any) -> Tensor:
-    """A sequence of numbers, or of tensors with derivatives, an array or a tensor as a tensor. Raises SpecError for what
-    holds no numbers."""
+    """A sequence of numbers, or of tensors with derivatives, an array or a tensor as a tensor. Raises SpecError where
+    there are no numbers in it."""
     try:
         if isinstance(profile, Sequence) and any(isinstance(x, Tensor) for x in profile):
             return torch.stack([torch.as_tensor(x, dtype=torch.float64) for x in profile])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from econrl.errors import SpecError
-from econrl.spec.soundness import check_moment, check_probabilities, check_values, is_finite_number
+from econrl.spec.soundness import check_moment, check_probabilities, check_values, is_finite_number, number_of
 from econrl.spec.variable import Variable
 
 Rule = tuple[Tensor, Tensor]
@@ -56,6 +56,10 @@ class Shock(Variable):
     def width(self) -> int:
         """Its columns in flat tensors."""
         return self.size or 1
+
+    def locate(self, shown: Tensor) -> Tensor:
+        """What is held, from values that the spec reads. Raises SpecError for a value that the shock does not take."""
+        return shown
 
     def from_normal(self, z: Tensor) -> Tensor:
         """The shock (..., width) as a function of standard normals z (..., width)."""
@@ -180,6 +184,10 @@ class Discrete(Shock):
         """All its values (J, width)."""
         values = torch.as_tensor(self.values, dtype=torch.float64).cpu()
         return values if values.ndim == 2 else values.unsqueeze(-1)
+
+    def locate(self, shown: Tensor) -> Tensor:
+        number_of(shown, torch.as_tensor(self.values, dtype=torch.float64), f"the shock '{self.name}'")
+        return shown
 
     def nodes(self, n: int) -> Rule:
         return self.support, torch.as_tensor(self.probabilities, dtype=torch.float64).cpu()

@@ -26,6 +26,7 @@ from econrl.spec.soundness import (
     check_several,
     check_values,
     is_finite_number,
+    number_of,
 )
 from econrl.spec.variable import Variable
 
@@ -250,14 +251,7 @@ class MarkovChain(StateKind):
         return read
 
     def locate(self, shown: Tensor) -> Tensor:
-        table = self.table.to(shown)
-        flat_table = table.unsqueeze(-1) if table.ndim == 1 else table
-        flat = shown.unsqueeze(-1) if table.ndim == 1 else shown
-        distance = (flat.unsqueeze(-2) - flat_table).abs().amax(dim=-1)
-        nearest, index = distance.min(dim=-1)
-        if (nearest > 1e-6 * (1 + flat_table.abs().max())).any():
-            raise SpecError(f"the Markov chain '{self.name}' takes the values {table.tolist()} only")
-        return index.to(shown)
+        return number_of(shown, self.table, f"the Markov chain '{self.name}'")
 
     def check(self, title: str) -> None:
         values, P = self.table, self.matrix
