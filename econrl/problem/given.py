@@ -63,6 +63,12 @@ def read_shocks(mdp: MDP, shocks: Shocks) -> Tensor:
     if unknown or not named:
         has = ", ".join(slot.name for slot in known) or "none"
         raise SpecError(f"{mdp.model.title} has no shock {', '.join(unknown) or 'among those given'}; it has: {has}")
+    for v in mdp.shock_variables:
+        given = [part.name for part in v.parts if part.name in named]
+        if given and len(given) < len(v.parts):
+            raise SpecError(
+                f"the shocks {v.name} are correlated: give all of them, or none, not {', '.join(given)} alone"
+            )
     values = {slot.name: numbers(mdp, slot, named[slot.name]) for slot in known if slot.name in named}
     shapes = {name: tuple(value.shape[:2]) for name, value in values.items()}
     if len(set(shapes.values())) > 1:

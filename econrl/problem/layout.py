@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from econrl.spec.shocks import Shock
-from econrl.spec.variable import Variable
-from econrl.spec.variables import ActionKind, Map, State, StateKind
+from econrl.spec.variable import Map, Variable
+from econrl.spec.variables import ActionKind, State, StateKind
 
 
 class View:
@@ -28,6 +28,11 @@ class View:
             raise AttributeError(name)
         declared = ", ".join(n for n in self.__dict__ if not n.startswith("_")) or "none"
         raise AttributeError(f"no {self._kind} is called '{name}' (declared so far: {declared})")
+
+
+def named(view: View) -> dict[str, Tensor]:
+    """The variables of a view, by name."""
+    return {name: value for name, value in vars(view).items() if not name.startswith("_")}
 
 
 @dataclass(frozen=True)
@@ -90,16 +95,15 @@ class Layout:
         """The layout of these declarations, side by side in the order in which they stand."""
         every = with_calendar(states, horizon)
         chains = [v for v in states if v.by_itself]
-        state_slots, shock_slots = slots(every), slots([*shocks, *chains])
+        parts: list[Variable] = [*(part for v in shocks for part in v.parts), *chains]
+        state_slots, shock_slots = slots(every), slots(parts)
         laid = list(zip(every, state_slots, strict=True))
         domains = [v.domain for v in every]
         return cls(
             state_slots=state_slots,
             shock_slots=shock_slots,
             shown_slots=[Slot(v.name, v.size, slot.start) for v, slot in laid],
-            shown_shocks=[
-                Slot(v.name, v.size, slot.start) for v, slot in zip([*shocks, *chains], shock_slots, strict=True)
-            ],
+            shown_shocks=[Slot(v.name, v.size, slot.start) for v, slot in zip(parts, shock_slots, strict=True)],
             low=[float(bound) for low, _ in domains for bound in low],
             high=[float(bound) for _, high in domains for bound in high],
             horizon=horizon,
@@ -127,6 +131,11 @@ class Layout:
     def E(self) -> int:
         """Columns of flat shocks."""
         return width(self.shock_slots)
+
+    @property
+    def next_chains(self) -> list[Slot]:
+        """Those of the shocks that are the next index of a Markov chain."""
+        return self.shock_slots[len(self.shock_slots) - len(self.chain_columns) :]
 
     @cached_property
     def whole(self) -> list[int]:

@@ -21,9 +21,9 @@ def move(
     Every state has shocks of its own; of states (C, P, S), the same P shocks hold for all C. Of those `given` (..., E),
     what is not NaN is taken instead of the draw.
     """
-    e = mdp.sample_shocks(s if s.ndim < 3 else s[0], generator)
+    e = mdp.sample_shocks(s, generator, s.shape[-2:-1] if s.ndim > 2 else None)
     if given is not None:
-        e = torch.where(given.isnan(), e, given)
+        e = torch.where(given.isnan(), e, mdp.held_shocks(s, given))
     return e, mdp.transition(s, a, e)
 
 

@@ -84,7 +84,10 @@ def check_probabilities(p: Tensor, title: str) -> None:
 
 
 def check_moment(value: Any, size: int | None, title: str, smallest: float = -math.inf) -> None:
-    """A mean or a standard deviation: a number, or one for each part of a vector."""
+    """A mean or a standard deviation: a number, or one for each part of a vector; a function of the state is looked at
+    where it has values."""
+    if callable(value):
+        return
     moment = torch.as_tensor(value, dtype=torch.float64)
     if moment.shape != () and moment.shape != (size,):
         raise SpecError(f"{title} has shape {tuple(moment.shape)}; it must be a number, or of shape (size,)")

@@ -28,10 +28,9 @@ from econrl.spec.soundness import (
     is_finite_number,
     number_of,
 )
-from econrl.spec.variable import Variable
+from econrl.spec.variable import Map, Variable, value_reader
 
 Bound = float | Callable[..., Tensor]
-Map = Callable[[Tensor], Tensor]
 Ends = float | tuple[float, ...]
 """The low or high ends of a domain: one number for all parts of a vector, or one for each."""
 
@@ -241,14 +240,7 @@ class MarkovChain(StateKind):
         return [0.0], [self.count - 1.0]
 
     def reader(self, like: Tensor) -> Map:
-        table = self.table.to(like)
-
-        def read(held: Tensor) -> Tensor:
-            index = held.long()
-            # index_select, unlike table[index], works for a single state under vmap
-            return table.index_select(0, index.reshape(-1)).reshape(index.shape + table.shape[1:])
-
-        return read
+        return value_reader(self.table, like)
 
     def locate(self, shown: Tensor) -> Tensor:
         return number_of(shown, self.table, f"the Markov chain '{self.name}'")
