@@ -7,7 +7,7 @@ from econrl.solve import compare, solve
 from econrl.solvers import METHODS, register
 from econrl.solvers.methods import *  # noqa: F403
 from econrl.spec.model import Model
-from econrl.spec.shocks import Discrete, LogNormal, Normal, Uniform
+from econrl.spec.shocks import Correlated, Discrete, LogNormal, Normal, Uniform
 from econrl.spec.variables import Action, Budget, Choice, DiscreteState, MarkovChain, State
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Action",
     "Budget",
     "Choice",
+    "Correlated",
     "Discrete",
     "DiscreteState",
     "EconrlError",

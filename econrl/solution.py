@@ -22,6 +22,7 @@ from econrl.optimality.find_structure import find_structure
 from econrl.optimality.structure import Structure
 from econrl.problem import frames as tables
 from econrl.problem.domain import outside_text
+from econrl.problem.given import Shocks, number_of_paths, number_of_periods, read_initial, read_shocks
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import FINER
 from econrl.problem.simulate import own_states
@@ -157,19 +158,46 @@ class Solution:
         return table.assign(value=self._values(s).numpy())
 
     @torch.no_grad()
-    def simulate(self, periods: int = 200, paths: int = 1000, seed: int = 0) -> pd.DataFrame:
+    def simulate(
+        self,
+        periods: int | None = None,
+        paths: int | None = None,
+        seed: int = 0,
+        *,
+        initial: tables.Points | None = None,
+        shocks: Shocks | None = None,
+    ) -> pd.DataFrame:
         """A tidy table, a row for each path and period: states, actions, outcomes, reward, and whether the state lies
         outside the domain that the model was solved on, of which more than one in a hundred calls for a warning. A life
-        cycle ends at its horizon."""
-        if periods < 1 or paths < 1:
-            raise MethodError(f"simulate needs at least one period and one path, got {periods} and {paths}")
-        if self.mdp.horizon is not None:
-            periods = min(periods, self.mdp.horizon)
+        cycle ends at its horizon.
+
+        periods  200 unless given, or as many as there are shocks
+        paths    1,000 unless given, or as many as there are initial states, or paths of shocks
+        initial  where they begin: a DataFrame with a row for each path, as of observed households, a dict of arrays or
+                 a flat tensor; one state is that of all paths. Lives begin at the age `t` where that is given, and a
+                 path then ends with its life. Else the model's `initial`
+        shocks   those that are known, by the names by which the spec reads them in `e`: a dict of arrays (paths,
+                 periods), or (paths, periods, size) for a vector; or a DataFrame with a row for each `path` and
+                 `period`. A chain is given by its value in the next period. The others are drawn
+
+        Raises MethodError and SpecError for numbers, states and shocks that do not fit the model or each other.
+        """
+        known = None if shocks is None else read_shocks(self.mdp, shocks)
+        begin = None if initial is None else read_initial(self.mdp, initial)
+        periods = number_of_periods(periods, known, self.mdp.horizon)
+        paths = number_of_paths(paths, begin, known)
         generator = torch.Generator().manual_seed(seed)
-        s, a = simulated_paths(self.mdp, self._actions, self.mdp.sample_initial(paths, generator), periods, generator)
+        s = self.mdp.sample_initial(paths, generator) if begin is None else begin.expand(paths, -1)
+        if begin is not None:
+            warn_outside(self.mdp, begin, "initial states")
+        s, a = simulated_paths(self.mdp, self._actions, s, periods, generator, known)
         s, a = s.transpose(0, 1).flatten(0, 1), a.transpose(0, 1).flatten(0, 1)
-        warn_outside(self.mdp, s, "simulated states", SIMULATED)
         at = pd.MultiIndex.from_product([range(paths), range(periods)], names=["path", "period"]).to_frame(index=False)
+        if self.mdp.horizon is not None:  # whoever was older at first has died
+            born = self.mdp.period(s).view(paths, periods)[:, :1]
+            lives = (born + torch.arange(periods) < self.mdp.horizon).flatten()
+            s, a, at = s[lives], a[lives], at[lives.numpy()].reset_index(drop=True)
+        warn_outside(self.mdp, s, "simulated states", SIMULATED)
         table = pd.concat([at, tables.full_frame(self.mdp, s, a)], axis=1)
         return table.assign(outside=(~self.mdp.inside(s)).numpy())
 

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from econrl import Action, MarkovChain, Model, State
-from econrl.models.income_chain import rouwenhorst
 from econrl.utility import crra
 
 
@@ -41,20 +39,19 @@ class Aiyagari(Model):
     levels: int = 5  # productivities
 
     @cached_property
-    def chain(self) -> tuple[np.ndarray, np.ndarray]:
-        """Productivities (levels,), of mean one, and their transition matrix (levels, levels)."""
-        return rouwenhorst(self.levels, self.rho, self.sigma)
+    def chain(self) -> MarkovChain:
+        """Productivity, of mean one."""
+        return MarkovChain.rouwenhorst("e", rho=self.rho, sigma=self.sigma, n=self.levels)
 
     @property
     def limit(self) -> float:
         """The largest debt."""
-        bearable = 0.75 * self.w * float(self.chain[0][0])
+        bearable = 0.75 * self.w * float(self.chain.values[0])
         return min(self.debt, bearable / self.r) if self.r > 0 else self.debt
 
     def states(self) -> tuple[State, MarkovChain]:
         """Up to twenty times what the most productive earn in a third of their time."""
-        e, P = self.chain
-        return State("b", low=-self.limit, high=20 / 3 * self.w * float(e[-1])), MarkovChain("e", values=e, P=P)
+        return State("b", low=-self.limit, high=20 / 3 * self.w * float(self.chain.values[-1])), self.chain
 
     def actions(self) -> tuple[Action, Action]:
         """What hours cannot keep above the limit is not on offer: the least hours leave consumption positive."""

@@ -47,6 +47,11 @@ class Copies(Model):
             raise SpecError(f"Copies of {name}: a model with a horizon cannot be copied; take a stationary one")
         if any(isinstance(v, MarkovChain) for v in self.kinds):
             raise SpecError(f"Copies of {name}: a model with a Markov chain cannot be copied; take an AR(1) state")
+        if any(v.varying or len(v.parts) > 1 for v in listed(self.one.shocks())):
+            raise SpecError(
+                f"Copies of {name}: a shock that depends on the state, or a Correlated, cannot be copied; multiply "
+                "standard normals in the transition"
+            )
         if type(self.one).discount is not Model.discount:
             raise SpecError(
                 f"Copies of {name}: it defines `discount`, and the values of copies that discount differently do not "

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from econrl import Action, MarkovChain, Model, State
-from econrl.models.income_chain import rouwenhorst
 from econrl.utility import crra
 
 
@@ -44,22 +42,22 @@ class TwoAssets(Model):
     n: int = 5  # incomes
 
     @cached_property
-    def chain(self) -> tuple[np.ndarray, np.ndarray]:
-        """Incomes (n,), of mean one, and their transition matrix (n, n)."""
-        return rouwenhorst(self.n, self.rho, self.sigma)
+    def chain(self) -> MarkovChain:
+        """Income, of mean one."""
+        return MarkovChain.rouwenhorst("y", rho=self.rho, sigma=self.sigma, n=self.n)
 
     @property
     def limit(self) -> float:
         """The largest debt."""
-        return min(self.debt, 0.9 * float(self.chain[0][0]) / (1 - 1 / self.R_borrow))
+        return min(self.debt, 0.9 * float(self.chain.values[0]) / (1 - 1 / self.R_borrow))
 
     def states(self) -> tuple[State, State, MarkovChain]:
         """Up to three and ten times the highest income."""
-        y, P = self.chain
+        highest = float(self.chain.values[-1])
         return (
-            State("b", low=-self.limit, high=3 * float(y[-1])),
-            State("k", low=0.0, high=10 * float(y[-1])),
-            MarkovChain("y", values=y, P=P),
+            State("b", low=-self.limit, high=3 * highest),
+            State("k", low=0.0, high=10 * highest),
+            self.chain,
         )
 
     def actions(self) -> tuple[Action, Action]:

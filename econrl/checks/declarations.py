@@ -103,7 +103,8 @@ def declaration(model: Model, function: str, kinds: Sequence[type]) -> list[Any]
 def check_names(model: Model, declared: dict[str, list[Any]]) -> None:
     """Names are identifiers. States and actions share no name, since tables hold both; a shock may be called like a
     continuous state that it drives, but not like a Markov chain, whose next value stands among the shocks."""
-    for function, variables in declared.items():
+    shocks = [part for v in declared["shocks"] for part in v.parts]
+    for function, variables in {**declared, "shocks": shocks}.items():
         for name in (v.name for v in variables):
             title = f"{type(model).__name__}.{function}: the name {name!r}"
             if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
@@ -111,7 +112,7 @@ def check_names(model: Model, declared: dict[str, list[Any]]) -> None:
             if name == "t" and model.horizon is not None:
                 raise SpecError(f"{title} is taken by the period of a model with a horizon; choose another")
     chains = [v for v in declared["states"] if v.by_itself]
-    for together in ([*declared["states"], *declared["actions"]], [*declared["shocks"], *chains]):
+    for together in ([*declared["states"], *declared["actions"]], [*shocks, *chains]):
         names = [v.name for v in together]
         for name in names:
             if names.count(name) > 1:

@@ -55,12 +55,18 @@ def check_at(alone: Family, name: str, value: float) -> None:
     u = torch.randn(POINTS, mdp.A, generator=generator, dtype=mdp.dtype)
     a = own.act(own_s, u)
     check_function("actions", lambda: mdp.act(s, u), a)
-    views = {"s": mdp.state(s), "a": mdp.actions(a), "e": mdp.shocks(mdp.sample_shocks(s, generator))}
-    numbers = {**views, "e": alone.realised_shocks(member, views["e"])}
+    e = mdp.sample_shocks(s, generator)
+    for shock, expected in zip(mdp.shock_variables, own.shock_variables, strict=True):
+        if shock.varying and shock.discrete:
+            p = mdp.probabilities(expected, s)
+            check_function("shocks", functools.partial(mdp.probabilities, shock, s), p.expand(POINTS, -1))
+        elif shock.varying:
+            check_function("shocks", functools.partial(mdp.realised, shock, s, e), mdp.realised(expected, s, e))
+    views = {"s": mdp.state(s), "a": mdp.actions(a), "e": mdp.shocks(s, e)}
     for function, arguments in FUNCTIONS.items():
         if function == "terminal" and mdp.horizon is None:
             continue
-        expected = getattr(member, function)(*(numbers[letter] for letter in arguments))
+        expected = getattr(member, function)(*(views[letter] for letter in arguments))
         run = functools.partial(getattr(alone, function), *(views[letter] for letter in arguments))
         check_function(function, run, expected)
     if member.initial(POINTS, generator) is not None:

@@ -63,7 +63,11 @@ def check_functions(trial: Trial) -> None:
     for name, arguments in ARGUMENTS.items():
         if name == "terminal" and model.horizon is None:
             continue
-        views = {"s": trial.mdp.state(trial.s), "a": trial.mdp.actions(trial.a), "e": trial.mdp.shocks(trial.e)}
+        views = {
+            "s": trial.mdp.state(trial.s),
+            "a": trial.mdp.actions(trial.a),
+            "e": trial.mdp.shocks(trial.s, trial.e),
+        }
         title = f"{trial.name}.{name}"
         result = call(title, getattr(model, name), *(views[letter] for letter in arguments))
         check_result(trial, name, title, result)
@@ -213,6 +217,13 @@ def flat_functions(trial: Trial) -> list[Flat]:
         functions.append(flat("exact_policy", lambda s, a, e: mdp.exact_policy(s), actions, solved=False))
     if mdp.exact_value(trial.s) is not None:
         functions.append(flat("exact_value", exact_value, ["its value"], solved=False))
+    varying = [v for v in mdp.varying if v.discrete]
+    if varying:
+        nodes = [f"the probability of node {j}" for j in range(len(mdp.nodes))]
+        users = [getattr(v, name) for v in varying for name in v.varying]
+        functions.append(
+            Flat(f"{name}.shocks (their probabilities)", users, lambda s, a, e: mdp.weights(s), nodes, trial.a)
+        )
     declared = [getattr(v, side) for v in mdp.action_variables for side in v.bounds]
     bounds = [bound for bound in declared if callable(bound)]
     if bounds:

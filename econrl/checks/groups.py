@@ -110,9 +110,10 @@ def check_moments(trial: Trial, swapped: Trial, group: Group, swap: Swap) -> Non
 
 
 def moment_of(shock: Shock, moment: str) -> Tensor:
-    """A moment of a shock as a tensor; zero where the kind has none of this name."""
+    """A moment of a shock as a tensor; zero where the kind has none of this name, or it is a function of the state,
+    which shows in the transition."""
     value = getattr(shock, moment, None)
-    return torch.as_tensor(0.0 if value is None else value, dtype=torch.float64)
+    return torch.as_tensor(0.0 if value is None or callable(value) else value, dtype=torch.float64)
 
 
 ALIKE = (

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from econrl.errors import SpecError
-from econrl.problem.diagnose import describe, line_of, named
-from econrl.problem.layout import View
+from econrl.problem.diagnose import describe, line_of
+from econrl.problem.layout import View, named
 from econrl.problem.mdp import MDP
 from econrl.spec.model import Model
 from econrl.spec.variables import ActionKind, takes_state_only
@@ -104,7 +104,8 @@ def make_trial(model: Model, seed: int = 0) -> Trial:
     free = check_bounds(mdp, s, u).nonzero().flatten()
     free = free[torch.arange(n) % len(free)]
     s = s[free]
-    return Trial(mdp, s, mdp.act(s, u[free]), mdp.sample_shocks(s, generator))
+    title, users = f"{type(model).__name__}.shocks", [getattr(v, name) for v in mdp.varying for name in v.varying]
+    return Trial(mdp, s, mdp.act(s, u[free]), attempt(title, users, lambda: mdp.sample_shocks(s, generator)))
 
 
 def batch_size(mdp: MDP) -> int:

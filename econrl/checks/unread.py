@@ -20,7 +20,7 @@ from econrl.errors import SpecError
 from econrl.spec.model import Model
 
 ALIKE = 0.8  # the similarity (difflib) from which on a word is another one misspelt
-OF_EVERY_MODEL = {"title", "replace", "require_dataclass", "parameters", "to", "with_features"}
+OF_EVERY_MODEL = {"by_age", "title", "replace", "require_dataclass", "parameters", "to", "with_features"}
 HOOKS = [name for name in vars(Model) if not name.startswith("_") and name not in OF_EVERY_MODEL]
 """What a spec may define, and the library reads."""
 

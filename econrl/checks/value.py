@@ -14,6 +14,7 @@ from econrl.checks.trial import Trial, attempt
 from econrl.errors import SpecError
 from econrl.problem.diagnose import describe, show
 from econrl.problem.layout import Slot, flatten
+from econrl.problem.steady_state import mean_transition
 
 PERIODS, PATHS = 180, 32  # of the simulations that ask for a finite value
 LONGER = 4  # times as many periods confirm that it is infinite
@@ -95,8 +96,7 @@ def check_steady_state(trial: Trial) -> list[str]:
     warnings = []
     if not mdp.feasible(s, a):
         warnings.append(f"{title} breaks the bounds of the actions at the {describe(mdp, s, a)}")
-    mean = (mdp.weights(s).unsqueeze(-1) * mdp.nodes).sum(dim=0)
-    reached = attempt(title, [mdp.model.transition], lambda: mdp.transition(s, a, mean))
+    reached = attempt(title, [mdp.model.transition], lambda: mean_transition(mdp, s, a))
     away = (reached - s).abs() / (mdp.high - mdp.low)
     if not (away <= SETTLED).all():
         column = int(away.nan_to_num(nan=torch.inf).argmax())

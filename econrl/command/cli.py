@@ -326,10 +326,18 @@ def write_csv(table: pd.DataFrame, path: Path, overwrite: bool, quiet: bool = Fa
 @app.command()
 def simulate(
     folder: Folder,
-    periods: Annotated[int, typer.Option(min=1)] = 200,
-    paths: Annotated[int, typer.Option(min=1)] = 1000,
+    periods: Annotated[int | None, typer.Option(min=1, help="Default: 200, or those of the shocks.")] = None,
+    paths: Annotated[
+        int | None, typer.Option(min=1, help="Default: 1,000, or as many as initial states or paths of shocks.")
+    ] = None,
     seed: Seed = 0,
     model: ModelFile = None,
+    initial: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="States to begin from, a row for each path.")
+    ] = None,
+    shocks: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Known shocks, a row for each `path` and `period`.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The .csv file to write; default: print means and deviations.")
     ] = None,
@@ -339,11 +347,21 @@ def simulate(
     """Simulate a saved solution."""
     if out is not None:
         files.check_file(out, overwrite)
-    table = read_solution(folder, model, parameters).simulate(periods, paths, seed)
+    begin, known = (None if file is None else read_csv(file) for file in (initial, shocks))
+    solution = read_solution(folder, model, parameters)
+    table = solution.simulate(periods, paths, seed, initial=begin, shocks=known)
     if out is None:
         say(report.moments_text(table))
     else:
         write_csv(table, out, overwrite)
+
+
+def read_csv(file: Path) -> pd.DataFrame:
+    """A table from a file. Raises SpecError where there is none."""
+    try:
+        return pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise SpecError(f"'{file}' cannot be read as a table: {error}") from error
 
 
 def read_solution(folder: Path, model: str | None, parameters: list[str] | None) -> Solution:

@@ -25,10 +25,9 @@ import torch
 from torch import Tensor
 
 from econrl.errors import SpecError
-from econrl.problem.layout import View
 from econrl.spec.fields_as_text import kinds_of
 from econrl.spec.model import Model
-from econrl.spec.shocks import Normal, Shock
+from econrl.spec.shocks import Shock
 from econrl.spec.variables import Parameter, StateKind, is_bound, listed, takes_state_only
 
 
@@ -38,8 +37,8 @@ class Family(Model):
 
     Its functions are those of the member whose parameters the state holds: fields of the member are then tensors of
     the batch's shape. The domain is the smallest that holds those of the members at the corners and the centre of the
-    range. A shock whose moments vary is declared as a standard normal, of which each member's shock is a function.
-    Closed forms and the steady state belong to members, and a family has none.
+    range. Parameters of a shock that vary are functions of the state. Closed forms and the steady state belong to
+    members, and a family has none.
 
     Raises SpecError for what is no parameter, or one that is no real number, for ranges that are none, and where the
     parameters change what cannot vary within one model.
@@ -151,44 +150,37 @@ class Family(Model):
         return lambda s, a: own(s)(s, a)
 
     def shocks(self) -> list[Shock]:
-        versions = self.versions("shocks")
-        return [Normal(v[0].name, group=v[0].group) if i in self.shaped else v[0] for i, v in enumerate(versions)]
+        return [self.shock(i, versions) for i, versions in enumerate(self.versions("shocks"))]
 
-    @cached_property
-    def shaped(self) -> list[int]:
-        """The numbers of the shocks whose moments vary with the parameters."""
-        versions = self.versions("shocks")
-        found = [i for i, shocks in enumerate(versions) if not all(alike(shocks[0], v) for v in shocks)]
-        for i in found:
-            shock = versions[i][0]
-            if not shock.moments_vary or shock.size is not None:
+    def shock(self, i: int, versions: Sequence[Any]) -> Shock:
+        """The i-th shock; parameters of it that vary are functions of the state, those of its member."""
+        first = versions[0]
+        varying = [name for name, x in vars(first).items() if not all(same(x, getattr(v, name)) for v in versions)]
+
+        def own(name: str) -> Any:
+            def value(s: Any) -> Any:
+                found = getattr(listed(self.at(s).shocks())[i], name)
+                return found(s) if callable(found) else found
+
+            return value
+
+        for name in varying:
+            if name not in first.may_vary:
+                may = f"only {' and '.join(first.may_vary)} can" if first.may_vary else "this kind cannot"
                 raise SpecError(
-                    f"{self.title}: the shock '{shock.name}' varies with the parameters, which only a scalar Normal or "
-                    "LogNormal can; declare it with fixed moments, and write what varies into the transition"
+                    f"{self.title}: `{name}` of the shock '{first.name}' varies with the parameters, where {may}; "
+                    "declare it with a fixed one, and write what varies into the transition"
                 )
-        return found
-
-    def realised_shocks(self, member: Model, e: Any) -> View:
-        """The member's shocks."""
-        if not self.shaped:
-            return e
-        shocks = listed(member.shocks())
-        own = {shocks[i].name: shocks[i].from_normal(getattr(e, shocks[i].name)) for i in self.shaped}
-        return View("shock", {**{shock.name: getattr(e, shock.name) for shock in shocks}, **own})
+        return dataclasses.replace(first, **{name: own(name) for name in varying}) if varying else first
 
     def reward(self, s: Any, a: Any) -> Tensor:
         return self.at(s).reward(s, a)
 
     def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
-        member = self.at(s)
-        return {
-            **member.transition(s, a, self.realised_shocks(member, e)),
-            **{name: getattr(s, name) for name in self.over},
-        }
+        return {**self.at(s).transition(s, a, e), **{name: getattr(s, name) for name in self.over}}
 
     def discount(self, s: Any, a: Any, e: Any) -> float | Tensor:
-        member = self.at(s)
-        return member.discount(s, a, self.realised_shocks(member, e))
+        return self.at(s).discount(s, a, e)
 
     def group_features(self) -> dict[str, dict[str, Tensor]]:
         return self.one.group_features()
@@ -220,10 +212,11 @@ def is_real(value: Any) -> bool:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two declarations of a variable have the same contents, arrays among them."""
+    """Whether two declarations of a variable have the same contents."""
+    return all(same(x, vars(other)[name]) for name, x in vars(one).items())
 
-    def contents(v: Any) -> dict[str, Any]:
-        return {name: x.cpu() if isinstance(x, Tensor) else x for name, x in vars(v).items()}
 
-    theirs = contents(other)
-    return all(np.array_equal(x, theirs[name]) for name, x in contents(one).items())
+def same(one: Any, other: Any) -> bool:
+    """Whether two contents of a declaration are the same, arrays among them."""
+    one, other = (x.cpu() if isinstance(x, Tensor) else x for x in (one, other))
+    return bool(np.array_equal(one, other))

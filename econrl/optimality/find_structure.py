@@ -49,6 +49,8 @@ def read_structure(mdp: MDP, probes: int, seed: int) -> Structure:
     beta_s, beta_a = torch.func.grad(lambda s, a: mdp.discount(s, a, nodes).sum() + 0 * s.sum(), argnums=(0, 1))(s, a)
     if beta_a.any() or beta_s[:, endogenous].any():
         return Structure(endogenous, False, False, "the discount factor depends on an action or an endogenous state")
+    if weights_move(mdp, s)[endogenous].any():
+        return Structure(endogenous, False, False, "the probabilities of shocks depend on an endogenous state")
     F_a = f_a[:, :, columns].transpose(0, 1)  # (B, J, x, A)
     own = pairing((F_a.abs() > 0).flatten(0, 1).any(dim=0))
     F_x = f_s[:, :, columns][..., columns].transpose(0, 1)
@@ -63,6 +65,21 @@ def read_structure(mdp: MDP, probes: int, seed: int) -> Structure:
         False,
         f"{mdp.A} action(s) cannot undo a deviation of {len(endogenous)} endogenous state(s) before the next shock",
     )
+
+
+def odds_move(mdp: MDP) -> bool:
+    """Whether the probabilities of shocks depend on a state that actions move (any state, where there are choices)."""
+    columns = mdp.continuous if mdp.choices else find_structure(mdp).endogenous
+    s = mdp.sample_box(32, torch.Generator(mdp.device).manual_seed(0))
+    return bool(weights_move(mdp, s)[columns].any())
+
+
+def weights_move(mdp: MDP, s: Tensor) -> Tensor:
+    """Which states (S,) the probabilities of shocks depend on, by derivatives at the states s (B, S)."""
+    if not any(v.discrete for v in mdp.varying):
+        return torch.zeros_like(mdp.low, dtype=torch.bool)
+    J = len(mdp.nodes)
+    return (torch.func.jacrev(lambda s: mdp.weights(s).expand(len(s), J).sum(dim=0))(s) != 0).flatten(0, 1).any(dim=0)
 
 
 def pairing(moves: Tensor) -> tuple[int, ...]:

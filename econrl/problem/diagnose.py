@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from econrl.errors import SolveError
-from econrl.problem.layout import View
+from econrl.problem.layout import named
 from econrl.problem.mdp import MDP
 
 
@@ -19,11 +19,6 @@ def describe(mdp: MDP, s: Tensor, a: Tensor | None = None) -> str:
     if a is not None:
         text += "; action " + ", ".join(f"{name} = {show(value)}" for name, value in named(mdp.actions(a)).items())
     return text
-
-
-def named(view: View) -> dict[str, Tensor]:
-    """The variables of a view, by name."""
-    return {name: value for name, value in vars(view).items() if not name.startswith("_")}
 
 
 def show(value: Tensor) -> str:

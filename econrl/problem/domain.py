@@ -17,7 +17,7 @@ from econrl.problem.layout import Slot
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import move
 from econrl.problem.state_function import Function
-from econrl.problem.steady_state import mean_shock
+from econrl.problem.steady_state import mean_transition
 from econrl.spec.variables import StateKind
 
 OUTSIDE = 1e-3  # share of the visited states outside the domain that calls for a wider one; half of it on each side
@@ -87,7 +87,7 @@ def around(mdp: MDP, policy: Function, s: Tensor, generator: torch.Generator) ->
     `Model.with_domain`: what a first-order perturbation tells before anything else is solved. Ends move outwards alone,
     and only in states that have a stationary distribution.
 
-        s' - s* = M (s - s*) + N e,     Sigma = M Sigma M' + N Omega N',     Omega the covariance of e
+        s' - s* = M (s - s*) + n,     Sigma = M Sigma M' + Omega,     Omega the covariance of s' given s*
     """
     std = spread(mdp, policy, s)
     low, high = s - DEVIATIONS * std, s + DEVIATIONS * std
@@ -106,10 +106,10 @@ def around(mdp: MDP, policy: Function, s: Tensor, generator: torch.Generator) ->
 def spread(mdp: MDP, policy: Function, s: Tensor) -> Tensor:
     """The standard deviations (S,) of the model linearised at its steady state s; infinite, or none, for a state that
     does not return there."""
-    e = mean_shock(mdp)
-    M, N = torch.func.jacrev(lambda s, e: mdp.transition(s, policy(s), e), argnums=(0, 1))(s, e)
-    away = mdp.nodes - e
-    M, total = M.detach(), (N @ ((mdp.weights(s).unsqueeze(-1) * away).mT @ away) @ N.mT).detach()
+    M = torch.func.jacrev(lambda s: mean_transition(mdp, s, policy(s)))(s).detach()
+    reached, w = mdp.transition(s, policy(s), mdp.nodes).expand(len(mdp.nodes), -1), mdp.weights(s).unsqueeze(-1)
+    away = reached - (w * reached).sum(dim=0)
+    total = ((w * away).mT @ away).detach()
     for _ in range(DOUBLINGS):
         total, M = total + M @ total @ M.mT, M @ M
     return total.diagonal().clamp(min=0).sqrt()
@@ -277,7 +277,7 @@ def share_sound(mdp: MDP, s: Tensor) -> float:
     """Share of the states s (N, S) at which bounds do not cross, and reward and next states are finite half way between
     them."""
     a = mdp.act(s, s.new_zeros(len(s), mdp.A))
-    ok = mdp.reward(s, a).isfinite() & mdp.transition(s, a, mean_shock(mdp)).isfinite().all(dim=-1)
+    ok = mdp.reward(s, a).isfinite() & mean_transition(mdp, s, a).isfinite().all(dim=-1)
     for kind, slot in mdp.feasible_set.laid:
         if kind.shares.compact:
             ok &= (mdp.widths(s, a)[:, slot.start : slot.stop] >= 0).all(dim=-1)

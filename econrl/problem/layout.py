@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from econrl.spec.shocks import Shock
-from econrl.spec.variable import Variable
-from econrl.spec.variables import ActionKind, Map, State, StateKind
+from econrl.spec.variable import Map, Variable
+from econrl.spec.variables import ActionKind, State, StateKind
 
 
 class View:
@@ -28,6 +28,11 @@ class View:
             raise AttributeError(name)
         declared = ", ".join(n for n in self.__dict__ if not n.startswith("_")) or "none"
         raise AttributeError(f"no {self._kind} is called '{name}' (declared so far: {declared})")
+
+
+def named(view: View) -> dict[str, Tensor]:
+    """The variables of a view, by name."""
+    return {name: value for name, value in vars(view).items() if not name.startswith("_")}
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Layout:
     """The shocks, then the next index of every Markov chain."""
     shown_slots: list[Slot]
     """The states as the spec reads them and tables show them: a Markov chain by its value."""
+    shown_shocks: list[Slot]
+    """The shocks and next period's chains as the spec reads them."""
     low: list[float]
     high: list[float]
     """The domain of each column of the states."""
@@ -88,13 +95,15 @@ class Layout:
         """The layout of these declarations, side by side in the order in which they stand."""
         every = with_calendar(states, horizon)
         chains = [v for v in states if v.by_itself]
-        state_slots = slots(every)
+        parts: list[Variable] = [*(part for v in shocks for part in v.parts), *chains]
+        state_slots, shock_slots = slots(every), slots(parts)
         laid = list(zip(every, state_slots, strict=True))
         domains = [v.domain for v in every]
         return cls(
             state_slots=state_slots,
-            shock_slots=slots([*shocks, *chains]),
+            shock_slots=shock_slots,
             shown_slots=[Slot(v.name, v.size, slot.start) for v, slot in laid],
+            shown_shocks=[Slot(v.name, v.size, slot.start) for v, slot in zip(parts, shock_slots, strict=True)],
             low=[float(bound) for low, _ in domains for bound in low],
             high=[float(bound) for _, high in domains for bound in high],
             horizon=horizon,
@@ -122,6 +131,11 @@ class Layout:
     def E(self) -> int:
         """Columns of flat shocks."""
         return width(self.shock_slots)
+
+    @property
+    def next_chains(self) -> list[Slot]:
+        """Those of the shocks that are the next index of a Markov chain."""
+        return self.shock_slots[len(self.shock_slots) - len(self.chain_columns) :]
 
     @cached_property
     def whole(self) -> list[int]:
@@ -169,17 +183,17 @@ def slots(variables: Sequence[Variable]) -> list[Slot]:
 
 
 class Reader:
-    """From flat states s (..., S) to the view that the spec reads; `maps` are those of the states that it reads as
-    anything but what is held, by name."""
+    """From flat states (..., S), or shocks (..., E), to the view that the spec reads; `maps` are those of the variables
+    that it reads as anything but what is held, by name."""
 
-    def __init__(self, state_slots: Sequence[Slot], maps: dict[str, Map]) -> None:
-        self.state_slots, self.maps = state_slots, list(maps.items())
+    def __init__(self, layout: Sequence[Slot], maps: Mapping[str, Map], kind: str = "state") -> None:
+        self.layout, self.maps, self.kind = layout, list(maps.items()), kind
 
-    def __call__(self, s: Tensor) -> View:
-        values = {slot.name: slot.read(s) for slot in self.state_slots}
+    def __call__(self, flat: Tensor) -> View:
+        values = {slot.name: slot.read(flat) for slot in self.layout}
         for name, read in self.maps:
             values[name] = read(values[name])
-        return View("state", values)
+        return View(self.kind, values)
 
 
 def flatten(layout: Sequence[Slot], values: dict[str, Tensor]) -> Tensor:

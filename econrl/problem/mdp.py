@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any, Self
 
 import torch
@@ -23,7 +25,7 @@ from econrl.errors import SpecError
 from econrl.problem.expectation import Expectation
 from econrl.problem.feasible_set import FeasibleSet
 from econrl.problem.groups import Group, groups_of
-from econrl.problem.layout import Layout, Reader, Slot, View, adjacent, flatten, with_calendar
+from econrl.problem.layout import Layout, Reader, Slot, View, adjacent, flatten, named, with_calendar
 from econrl.problem.quadrature import Quadrature
 from econrl.spec.model import Model
 from econrl.spec.shocks import Shock
@@ -70,6 +72,13 @@ class MDP:
         maps = {name: f for name, f in readers.items() if f is not None}
         self._read_after = Reader(self.state_slots, maps)  # life, too
         self._read = Reader(self.state_slots, maps if self.horizon is None else {**maps, "t": self.in_life})
+        of_shocks = {v.name: v.reader(self.low) for v in self.shock_variables}
+        of_shocks |= {v.name: readers[v.name] for v in self.chains}
+        self._read_shocks = Reader(
+            self.shock_slots, {name: f for name, f in of_shocks.items() if f is not None}, "shock"
+        )
+        self.varying = [v for v in self.shock_variables if v.varying]
+        """The shocks whose distribution depends on the state."""
         self._writers = {name: f for name, f in writers.items() if f is not None}
 
         self.feasible_set = FeasibleSet(self.action_variables, self.action_slots, self._read, self.made)
@@ -77,7 +86,10 @@ class MDP:
             self.expectation: Expectation = like.expectation
         else:
             matrices = [c.matrix.to(self.device, dtype) for c in self.chains]
-            self.expectation = Expectation(self.shock_variables, matrices, self.layout, self.quadrature, self.low)
+            probabilities = {v.name: partial(self.probabilities, v) for v in self.varying if v.discrete}
+            self.expectation = Expectation(
+                self.shock_variables, probabilities, matrices, self.layout, self.quadrature, self.low
+            )
         self.nodes = self.expectation.nodes
 
         self._widened: dict[float, tuple[Tensor, Tensor]] = {}  # the domain, by margin
@@ -95,7 +107,7 @@ class MDP:
         layout = self.layout
         self.horizon, self.S, self.A, self.E = layout.horizon, layout.S, layout.A, layout.E
         self.state_slots, self.action_slots = layout.state_slots, layout.action_slots
-        self.shock_slots, self.next_chains = layout.shock_slots, layout.shock_slots[len(shocks) :]
+        self.shock_slots, self.next_chains = layout.shock_slots, layout.next_chains
         self.chain_columns, self.finite, self.whole = layout.chain_columns, layout.finite, layout.whole
         self.continuous, self.logarithmic, self.parameters = layout.continuous, layout.logarithmic, layout.parameters
         self.choices, self.free = layout.choices, layout.free
@@ -168,9 +180,28 @@ class MDP:
         """The view of flat actions a (..., A), those that are given included."""
         return self.feasible_set.view(a)
 
-    def shocks(self, e: Tensor) -> View:
-        """The view of flat shocks e (..., E)."""
-        return View("shock", {slot.name: slot.read(e) for slot in self.shock_slots[: len(self.shock_variables)]})
+    def shocks(self, s: Tensor, e: Tensor) -> View:
+        """The view of flat shocks e (..., E), and of next period's chains by their values, at flat states s (..., S).
+
+        Shocks whose parameters depend on the state are held as standard ones (`spec/shocks.py`).
+        """
+        values = named(self._read_shocks(e))
+        for v in self.varying:
+            if not v.discrete:
+                values |= self.realised(v, s, e)
+        return View("shock", values)
+
+    def realised(self, shock: Shock, s: Tensor, e: Tensor) -> dict[str, Tensor]:
+        """A shock that depends on the state, by the names by which the spec reads it."""
+        slots = [slot for slot in self.shock_slots if slot.name in [part.name for part in shock.parts]]
+        first = slots[0].start
+        x = shock.at(self.state(s), s).from_standard(e[..., first : slots[-1].stop])
+        return {slot.name: replace(slot, start=slot.start - first).read(x) for slot in slots}
+
+    def probabilities(self, shock: Shock, s: Tensor) -> Tensor:
+        """Those (..., n) of a discrete shock that depends on the state."""
+        found: Tensor = shock.at(self.state(s), s).probabilities  # type: ignore[attr-defined]
+        return torch.as_tensor(found, dtype=s.dtype, device=s.device)
 
     def hold(self, name: str, value: Tensor) -> Tensor:
         """A state's value, as the model's functions give it, in the form in which it is held."""
@@ -255,8 +286,12 @@ class MDP:
 
     def transition(self, s: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """f(s, a, e), shape (..., S); s, a and e broadcast against each other."""
-        named = self.model.transition(self.state(s), self.actions(a), self.shocks(e))
-        values = {name: torch.as_tensor(value, dtype=s.dtype, device=s.device) for name, value in named.items()}
+        return self.transition_with(s, a, self.shocks(s, e), e)
+
+    def transition_with(self, s: Tensor, a: Tensor, shocks: View, e: Tensor) -> Tensor:
+        """The same for a view of shocks; e (..., E) holds the next index of each Markov chain."""
+        found = self.model.transition(self.state(s), self.actions(a), shocks)
+        values = {name: torch.as_tensor(value, dtype=s.dtype, device=s.device) for name, value in found.items()}
         for slot in self.next_chains:
             values[slot.name] = slot.read(e)
         if self.horizon is not None:
@@ -265,7 +300,11 @@ class MDP:
 
     def discount(self, s: Tensor, a: Tensor, e: Tensor) -> Tensor:
         """beta(s, a, e), a scalar or of shape (...)."""
-        factor = self.model.discount(self.state(s), self.actions(a), self.shocks(e))
+        return self.discount_with(s, a, self.shocks(s, e))
+
+    def discount_with(self, s: Tensor, a: Tensor, shocks: View) -> Tensor:
+        """The same for a view of shocks."""
+        factor = self.model.discount(self.state(s), self.actions(a), shocks)
         return torch.as_tensor(factor, dtype=s.dtype, device=s.device)
 
     def period(self, s: Tensor) -> Tensor:
@@ -293,10 +332,10 @@ class MDP:
 
     def exact_policy(self, s: Tensor) -> Tensor | None:
         """The closed form (..., A), or None."""
-        named = self.model.exact_policy(self.state(s))
-        if named is None:
+        found = self.model.exact_policy(self.state(s))
+        if found is None:
             return None
-        return flatten(self.action_slots, named).expand(*s.shape[:-1], self.A)
+        return flatten(self.action_slots, found).expand(*s.shape[:-1], self.A)
 
     def exact_value(self, s: Tensor) -> Tensor | None:
         """The value function in closed form (...), as the model gives it; None where there is none."""
@@ -308,9 +347,32 @@ class MDP:
         """Probability of each node (J, E) at the states s (..., S): (..., J), or (J,) without Markov chains."""
         return self.expectation.weights(s)
 
-    def sample_shocks(self, s: Tensor, generator: torch.Generator) -> Tensor:
-        """One draw of e (..., E) for each state."""
-        return self.expectation.sample(s, generator)
+    def sample_shocks(self, s: Tensor, generator: torch.Generator, shape: Sequence[int] | None = None) -> Tensor:
+        """One draw of e (..., E) for each state. With the `shape` of the last batch dimensions of s the same random
+        numbers hold for all others."""
+        return self.expectation.sample(s, generator, shape)
+
+    def locate_shock(self, name: str, shown: Tensor) -> Tensor:
+        """A shock, or a next chain, as it is held, from the values that the spec reads. Raises SpecError for a value
+        that it does not take."""
+        kinds: list[Shock | StateKind] = [*(part for v in self.shock_variables for part in v.parts), *self.chains]
+        return next(v for v in kinds if v.name == name).locate(shown)
+
+    def held_shocks(self, s: Tensor, shown: Tensor) -> Tensor:
+        """Flat shocks (..., E) at the states s (..., S), of which those that depend on the state are given as the spec
+        reads them; NaN where none is given. Raises SpecError for a value that cannot be there."""
+        e = shown
+        for v in self.varying:
+            columns = [c for slot in self.shock_slots if slot.name in [p.name for p in v.parts] for c in slot.indices]
+            if v.discrete or shown[..., columns].isnan().all():
+                continue
+            x = v.at(self.state(s), s).to_standard(shown[..., columns])
+            if not x.isfinite().all():
+                raise SpecError(
+                    f"the shock '{v.name}' cannot take a value that was given, at the state that was reached"
+                )
+            e = torch.cat([e[..., : columns[0]], x, e[..., columns[-1] + 1 :]], dim=-1)
+        return e
 
     # States
 
@@ -337,15 +399,15 @@ class MDP:
         s = self.sample_box(n, generator)
         if self.horizon is not None:
             s[:, -1] = 0
-        named = self.model.initial(n, generator)
-        if named is not None:
+        given = self.model.initial(n, generator)
+        if given is not None:
             known = {slot.name for slot in self.state_slots}
-            for name in named:
+            for name in given:
                 if name not in known:
                     raise SpecError(f"{type(self.model).__name__}.initial names '{name}', which is no state")
             for slot in self.state_slots:
-                if slot.name in named:
-                    value = self.hold(slot.name, torch.as_tensor(named[slot.name]).to(s))
+                if slot.name in given:
+                    value = self.hold(slot.name, torch.as_tensor(given[slot.name]).to(s))
                     s[:, slot.start : slot.stop] = value if slot.size is not None else value.unsqueeze(-1)
         return s
 

@@ -13,23 +13,33 @@ from econrl.problem.state_function import Function
 MARGIN = 0.5  # a path begins anew once it has left the domain by half of its width: a solution says nothing there
 
 
-def move(mdp: MDP, s: Tensor, a: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def move(
+    mdp: MDP, s: Tensor, a: Tensor, generator: torch.Generator, given: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """One period: a draw of the shocks e, and the states f(s, a, e) (..., S) that it leads to.
 
-    Every state has shocks of its own; of states (C, P, S), the same P shocks hold for all C.
+    Every state has shocks of its own; of states (C, P, S), the same P shocks hold for all C. Of those `given` (..., E),
+    what is not NaN is taken instead of the draw.
     """
-    e = mdp.sample_shocks(s if s.ndim < 3 else s[0], generator)
+    e = mdp.sample_shocks(s, generator, s.shape[-2:-1] if s.ndim > 2 else None)
+    if given is not None:
+        e = torch.where(given.isnan(), e, mdp.held_shocks(s, given))
     return e, mdp.transition(s, a, e)
 
 
-def paths(mdp: MDP, policy: Function, s: Tensor, periods: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """States (T, n, S) and actions (T, n, A) of n paths from s (n, S); they may leave the domain."""
+def paths(
+    mdp: MDP, policy: Function, s: Tensor, periods: int, generator: torch.Generator, given: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """States (T, n, S) and actions (T, n, A) of n paths from s (n, S); they may leave the domain. A life that is over
+    stands still in its last period's state. Of the shocks `given` (n, T, E) those that are NaN are drawn."""
     states, actions = [], []
-    for _ in range(periods):
+    for t in range(periods):
         a = policy(s)
         states.append(s)
         actions.append(a)
-        _, s = move(mdp, s, a, generator)
+        _, reached = move(mdp, s, a, generator, None if given is None else given[:, t])
+        living, _ = mdp.living(reached)
+        s = torch.where(living.unsqueeze(-1), reached, s)
     return torch.stack(states), torch.stack(actions)
 
 

@@ -1,17 +1,33 @@
-"""The deterministic steady state that a model gives, and the mean shock at which it stands still."""
+"""The deterministic steady state that a model gives, and the model with its shocks at their mean."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from econrl.problem.layout import flatten
+from econrl.problem.layout import View, flatten, named
 from econrl.problem.mdp import MDP
 
 
-def mean_shock(mdp: MDP) -> Tensor:
-    """E[e], shape (E,)."""
-    return mdp.weights(mdp.low) @ mdp.nodes
+def mean_shocks(mdp: MDP, s: Tensor) -> View:
+    """E[e] at the states s (..., S), as the spec reads it."""
+    w, values = mdp.weights(s), named(mdp.shocks(s.unsqueeze(-2), mdp.nodes))
+    vectors = {slot.name for slot in mdp.layout.shown_shocks if slot.size is not None}
+    means = {
+        name: (w.unsqueeze(-1) * x).sum(dim=-2) if name in vectors else (w * x).sum(dim=-1)
+        for name, x in values.items()
+    }
+    return View("shock", means)
+
+
+def mean_transition(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
+    """f(s, a, E[e]) (..., S), without uncertainty."""
+    return mdp.transition_with(s, a, mean_shocks(mdp, s), mdp.weights(s) @ mdp.nodes)
+
+
+def mean_discount(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
+    """beta(s, a, E[e]), a scalar or of shape (...)."""
+    return mdp.discount_with(s, a, mean_shocks(mdp, s))
 
 
 def known_steady_state(mdp: MDP) -> tuple[Tensor, Tensor] | None:

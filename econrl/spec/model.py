@@ -121,6 +121,28 @@ class Model:
 
     # What every model has.
 
+    def by_age(self, profile: Any, t: Tensor) -> Tensor:
+        """The profile's numbers at the periods t (...), of a life cycle: `self.by_age(self.survival, s.t)`.
+
+        `profile` is a sequence, array or tensor with a number for each of the `horizon` periods, (T,), or a row of
+        them, (T, k). After the last period, where `transition` may ask for s.t + 1, it is what it was in the last;
+        further away it is NaN, which `check` names. Raises SpecError for a profile of another length.
+        """
+        table = profile_table(profile).to(t)
+        if self.horizon is None:
+            raise SpecError(f"{self.title} has no ages to read a profile by: give it a `horizon`")
+        if table.ndim == 0 or len(table) != self.horizon:
+            found = f"{len(table)} entries" if table.ndim else "one number"
+            raise SpecError(
+                f"{self.title}.by_age: the profile has {found}, and the model {self.horizon} periods (`horizon`); "
+                "it must have one entry a period"
+            )
+        nothing = torch.full_like(table[:1], torch.nan)
+        table = torch.cat([nothing, table, table[-1:], nothing])
+        at = (t.long() + 1).clamp(0, self.horizon + 2)
+        # index_select, unlike table[at], works for a single state under vmap
+        return table.index_select(0, at.reshape(-1)).reshape(at.shape + table.shape[1:])
+
     @property
     def title(self) -> str:
         """What messages call the model."""
@@ -199,6 +221,17 @@ class Model:
         object.__setattr__(model, "_domain", domain)
         object.__setattr__(model, "states", partial(on_domain, model.states, domain, self.title))
         return model
+
+
+def profile_table(profile: Any) -> Tensor:
+    """A sequence of numbers, or of tensors with derivatives, an array or a tensor as a tensor. Raises SpecError where
+    there are no numbers in it."""
+    try:
+        if isinstance(profile, Sequence) and any(isinstance(x, Tensor) for x in profile):
+            return torch.stack([torch.as_tensor(x, dtype=torch.float64) for x in profile])
+        return torch.as_tensor(profile if isinstance(profile, Tensor) else np.array(profile, dtype=np.float64))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SpecError(f"a profile by age must be a sequence of numbers, got {profile!r}") from error
 
 
 def on_domain(states: Callable[[], States], domain: Mapping[str, Any], title: str) -> list[StateKind]:

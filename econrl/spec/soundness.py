@@ -64,6 +64,17 @@ def check_values(values: Tensor, title: str) -> None:
         raise SpecError(f"{title} has values of shape {tuple(values.shape)}; give finite values (n,) or (n, k)")
 
 
+def number_of(shown: Tensor, values: Tensor, title: str) -> Tensor:
+    """The number (...) of each value shown, (...) or (..., k), among the values (n,) or (n, k). Raises SpecError for
+    one that is none of them."""
+    values = values.to(shown)
+    rows, each = (x.unsqueeze(-1) if values.ndim == 1 else x for x in (values, shown))
+    nearest, index = (each.unsqueeze(-2) - rows).abs().amax(dim=-1).min(dim=-1)
+    if not (nearest <= 1e-6 * (1 + rows.abs().max())).all():
+        raise SpecError(f"{title} takes the values {values.tolist()} only")
+    return index.to(shown)
+
+
 def check_probabilities(p: Tensor, title: str) -> None:
     """Probabilities are not negative, and sum to one."""
     if not (p >= 0).all():
@@ -73,7 +84,10 @@ def check_probabilities(p: Tensor, title: str) -> None:
 
 
 def check_moment(value: Any, size: int | None, title: str, smallest: float = -math.inf) -> None:
-    """A mean or a standard deviation: a number, or one for each part of a vector."""
+    """A mean or a standard deviation: a number, or one for each part of a vector; a function of the state is looked at
+    where it has values."""
+    if callable(value):
+        return
     moment = torch.as_tensor(value, dtype=torch.float64)
     if moment.shape != () and moment.shape != (size,):
         raise SpecError(f"{title} has shape {tuple(moment.shape)}; it must be a number, or of shape (size,)")

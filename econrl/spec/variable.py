@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
 
 class Variable:
     """A declared variable.
@@ -37,3 +43,15 @@ class Variable:
     def text(self) -> str:
         """The variable in words, on one line."""
         return self.label
+
+
+def value_reader(values: Tensor, like: Tensor) -> Map:
+    """The map from numbers (...) of values to these, (...) or (..., k), on the device and in the type of `like`."""
+    table = values.to(like)
+
+    def read(held: Tensor) -> Tensor:
+        index = held.long()
+        # index_select, unlike table[index], works for a single state under vmap
+        return table.index_select(0, index.reshape(-1)).reshape(index.shape + table.shape[1:])
+
+    return read

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from econrl.errors import SpecError
+from econrl.spec import ar1
 from econrl.spec.share_sets import SIMPLEX, Options, ShareSet, shares_between
 from econrl.spec.soundness import (
     check_bound,
@@ -25,11 +26,11 @@ from econrl.spec.soundness import (
     check_several,
     check_values,
     is_finite_number,
+    number_of,
 )
-from econrl.spec.variable import Variable
+from econrl.spec.variable import Map, Variable, value_reader
 
 Bound = float | Callable[..., Tensor]
-Map = Callable[[Tensor], Tensor]
 Ends = float | tuple[float, ...]
 """The low or high ends of a domain: one number for all parts of a vector, or one for each."""
 
@@ -158,8 +159,9 @@ class Parameter(State):
 class MarkovChain(StateKind):
     """A finite exogenous state: `values` has shape (n,) or (n, k), row i of `P` holds Prob(next = j | now = i).
 
-    Declared among the states. The spec reads its value; the expectation over it is exact; its transition is not
-    written by the model.
+    Declared among the states. The spec reads its value s.y, and in `transition` and `discount` next period's, e.y; the
+    expectation over it is exact; its transition is not written by the model. `rouwenhorst` and `tauchen` make the chain
+    of an AR(1).
     """
 
     name: str
@@ -168,6 +170,51 @@ class MarkovChain(StateKind):
 
     by_itself: ClassVar[bool] = True
     held: ClassVar[int | None] = None  # one index, whatever its values
+
+    @classmethod
+    def rouwenhorst(
+        cls, name: str, *, rho: float, sigma: float, n: int, mean: float | None = None, logs: bool = False
+    ) -> Self:
+        """The chain of y = exp(x), x' = rho x + sigma eps, on n values by Rouwenhorst's method (`ar1.py`).
+
+        sigma is the standard deviation of the innovation. `mean` is that of y in the long run, one unless given. With
+        `logs` the values are those of x itself, around a mean that is zero unless given. Raises SpecError for numbers
+        that make no chain.
+        """
+        return cls._of_ar1(name, "rouwenhorst", ar1.rouwenhorst, rho, sigma, n, mean, logs)
+
+    @classmethod
+    def tauchen(
+        cls,
+        name: str,
+        *,
+        rho: float,
+        sigma: float,
+        n: int,
+        mean: float | None = None,
+        logs: bool = False,
+        width: float = 3.0,
+    ) -> Self:
+        """The same by Tauchen's method, with values up to `width` standard deviations of x."""
+        return cls._of_ar1(name, "tauchen", ar1.tauchen, rho, sigma, n, mean, logs, width)
+
+    @classmethod
+    def _of_ar1(
+        cls,
+        name: str,
+        method: str,
+        make: Callable[..., ar1.Chain],
+        rho: float,
+        sigma: float,
+        n: int,
+        mean: float | None,
+        logs: bool,
+        *width: float,
+    ) -> Self:
+        mean = (0.0 if logs else 1.0) if mean is None else mean
+        ar1.check_ar1(f"{cls.__name__}.{method} '{name}'", rho, sigma, n, mean, logs, *(width or (1.0,)))
+        x, P = make(n, rho, sigma, *width)
+        return cls(name, values=mean + x if logs else ar1.in_levels(x, P, mean), P=P)
 
     @property
     def table(self) -> Tensor:
@@ -193,24 +240,10 @@ class MarkovChain(StateKind):
         return [0.0], [self.count - 1.0]
 
     def reader(self, like: Tensor) -> Map:
-        table = self.table.to(like)
-
-        def read(held: Tensor) -> Tensor:
-            index = held.long()
-            # index_select, unlike table[index], works for a single state under vmap
-            return table.index_select(0, index.reshape(-1)).reshape(index.shape + table.shape[1:])
-
-        return read
+        return value_reader(self.table, like)
 
     def locate(self, shown: Tensor) -> Tensor:
-        table = self.table.to(shown)
-        flat_table = table.unsqueeze(-1) if table.ndim == 1 else table
-        flat = shown.unsqueeze(-1) if table.ndim == 1 else shown
-        distance = (flat.unsqueeze(-2) - flat_table).abs().amax(dim=-1)
-        nearest, index = distance.min(dim=-1)
-        if (nearest > 1e-6 * (1 + flat_table.abs().max())).any():
-            raise SpecError(f"the Markov chain '{self.name}' takes the values {table.tolist()} only")
-        return index.to(shown)
+        return number_of(shown, self.table, f"the Markov chain '{self.name}'")
 
     def check(self, title: str) -> None:
         values, P = self.table, self.matrix

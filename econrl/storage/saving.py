@@ -202,7 +202,7 @@ def same_fingerprint(one: dict[str, Any], other: Any) -> bool:
 def to_json(value: Any) -> Any:
     """A parameter as JSON holds it. Raises SaveError where it is not numbers, strings, arrays, or made of these."""
     if isinstance(value, Tensor | np.ndarray):
-        return {"array": torch.as_tensor(value).tolist()}
+        return {"array": torch.as_tensor(value).double().tolist()}  # which is what comes back
     if isinstance(value, list | tuple):
         return {"list": [to_json(v) for v in value]}
     if isinstance(value, np.generic):

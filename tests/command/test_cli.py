@@ -289,6 +289,20 @@ def test_simulate_prints_moments_or_writes_a_file(run, solved, tmp_path):
     assert len(pd.read_csv(tmp_path / "simulation.csv")) == 300
 
 
+def test_simulate_takes_states_and_shocks_from_files(run, solved, refused, tmp_path):
+    states = pd.DataFrame({"household": [7, 8], "k": [0.15, 0.2], "z": [0.0, 0.1]})
+    shocks = pd.DataFrame({"path": [0, 0, 1, 1], "period": [0, 1, 0, 1], "eps": [0.1, -0.1, 0.0, 0.05]})
+    states.to_csv(tmp_path / "states.csv", index=False)
+    shocks.to_csv(tmp_path / "shocks.csv", index=False)
+    files = ("--initial", "states.csv", "--shocks", "shocks.csv")
+    assert run("simulate", solved, *files, "--out", "two.csv")[0] == 0
+    expected = econrl.load(solved).simulate(initial=states, shocks=shocks)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "two.csv"), expected)
+    assert expected["k"].tolist()[::2] == [0.15, 0.2]
+    assert "'none.csv' cannot be read as a table" in refused("simulate", solved, "--initial", "none.csv")
+    assert "the points lack the state(s) k, z" in refused("simulate", solved, "--initial", "shocks.csv")
+
+
 def test_profiles_print_means_or_write_a_table_and_a_picture(run, solved, tmp_path):
     life = ["solve", "LifeCycle", "--set", "horizon=3", "--set", "retirement=2", "--method", "ddpg", "--steps", "3"]
     assert run(*life, "--out", "life", "--quiet")[0] == 0

@@ -10,7 +10,6 @@ import econrl
 from econrl.models import IRBC, BrockMirman, BufferStock, Firms, Investment, LifeCycle, StochasticGrowth
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import paths
-from econrl.problem.steady_state import mean_shock
 
 
 def ends(model):
@@ -45,7 +44,7 @@ def test_the_spread_of_growth_is_that_of_the_closed_form(rho, sigma):
 @pytest.mark.parametrize("model", [StochasticGrowth(beta=0.9, rho=0.5), Investment(phi=1.0)])
 def test_the_spread_is_that_of_the_linearised_model(model):
     solution = econrl.solve(model, "perturbation")
-    mdp, policy, e = solution.mdp, solution.policy_function, mean_shock(solution.mdp)
+    mdp, policy, e = solution.mdp, solution.policy_function, solution.mdp.nodes.mean(dim=0)
     s = policy.s_star
     f_s, f_e = torch.func.jacrev(lambda s, e: mdp.transition(s, policy(s), e), argnums=(0, 1))(s, e)
     covariance = solve_discrete_lyapunov(f_s.numpy(), model.sigma**2 * (f_e @ f_e.mT).numpy())

@@ -6,7 +6,6 @@ import torch
 
 from econrl.checks import check
 from econrl.models import Aiyagari, Durables, Habit, Housing, LifeCyclePortfolio, Pension, TwoAssets
-from econrl.models.income_chain import rouwenhorst
 from econrl.problem.mdp import MDP
 
 
@@ -203,20 +202,10 @@ def test_stocks_have_the_published_moments_and_mortality_is_gompertz():
 # Stationary households
 
 
-def test_income_chains_have_the_moments_of_the_process():
-    levels, P = rouwenhorst(7, 0.9, 0.2)
-    weights = np.linalg.matrix_power(P, 2000)[0]
-    logs = np.log(levels) - weights @ np.log(levels)
-    np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-14)
-    np.testing.assert_allclose(P @ logs, 0.9 * logs, atol=1e-13)  # the conditional mean
-    assert weights @ logs**2 == pytest.approx(0.04 / (1 - 0.81), rel=1e-10)
-    assert weights @ levels == pytest.approx(1, rel=1e-12)
-
-
 def test_hours_and_debt():
     model = Aiyagari(debt=1.0)
     mdp = MDP(model)
-    e = float(model.chain[0][0])
+    e = float(model.chain.values[0])
     s, a = point(mdp, b=-1.0, e=0.0), act(mdp, n=0.5, c=0.3)
     assert float(mdp.reward(s, a)) == pytest.approx(-1 / 0.3 - 30 * 0.5**3 / 3, rel=1e-14)
     b = -1.03 + 1.2 * e * 0.5 - 0.3
@@ -230,7 +219,7 @@ def test_hours_and_debt():
 def test_two_assets_by_hand():
     model = TwoAssets()
     mdp = MDP(model)
-    y = float(model.chain[0][2])
+    y = float(model.chain.values[2])
     s = point(mdp, b=0.2, k=2.0, y=2.0)
     left = 0.2 + y - 0.5 - 1.5 * 0.25 / 3
     for c, R in ((left - 0.1, 1.01), (left + 0.1, 1.10)):

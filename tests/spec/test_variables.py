@@ -42,7 +42,7 @@ def setup(shape=(7,), seed=0, model=None):
 
 def test_views_read_the_columns_of_their_variable():
     mdp, s, u, e = setup((4, 5))
-    state, action, shock = mdp.state(s), mdp.actions(u), mdp.shocks(e)
+    state, action, shock = mdp.state(s), mdp.actions(u), mdp.shocks(s, e)
     assert state.k.shape == (4, 5)
     assert state.x.shape == (4, 5, 2)
     assert torch.equal(state.k, s[..., 0])
@@ -138,8 +138,8 @@ def test_an_unknown_name_says_which_there_are():
         _ = mdp.state(s).capital
     with pytest.raises(AttributeError, match=r"no action is called 'k'.*two, free.*w"):
         _ = mdp.actions(u).k
-    with pytest.raises(AttributeError, match=r"no shock is called 'z' \(declared so far: eps, eta\)"):
-        _ = mdp.shocks(e).z
+    with pytest.raises(AttributeError, match=r"no shock is called 'z' \(declared so far: eps, eta, y\)"):
+        _ = mdp.shocks(s, e).z
     with pytest.raises(AttributeError, match=r"no shock is called 'z'.*none"):
         _ = View("shock", {}).z
 

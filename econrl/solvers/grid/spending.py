@@ -50,6 +50,8 @@ def why_not(mdp: MDP, x: int, kept: bool) -> str | None:
         return "the next state must depend on what the action leaves of its bound, exogenous states and shocks alone"
     if not gap(lambda s, a: mdp.discount(s, a, e) + 0 * a.sum(), left) < SAME:
         return "the discount factor must not depend on the action or the endogenous state"
+    if not float((mdp.weights(one) - mdp.weights(other)).abs().max()) < SAME:
+        return "the probabilities of shocks must not depend on the endogenous state"
     first, second = marginal_utility(mdp, one, amount, kept)
     if not ((first > 0) & (second < 0)).all():
         return "the reward must rise with what is spent, less and less"

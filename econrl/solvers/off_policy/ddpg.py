@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from econrl.approximation.networks import ActionValueNetwork, Actor
 from econrl.errors import MethodError
+from econrl.optimality.find_structure import odds_move
 from econrl.problem.bellman import continuation, lookahead
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function, StateFunction
@@ -222,6 +223,12 @@ class DDPG(OffPolicy):
         given = self.actor_lr, self.critic_lr, self.tau
         actor_lr, critic_lr, tau = (usual if x is None else x for x, usual in zip(given, defaults, strict=True))
         return actor_lr, critic_lr, tau
+
+    def refuse(self, mdp: MDP) -> str | None:
+        """A drawn shock hides how its probability moves with the state."""
+        if self.rung >= 2 and self.steps_ahead(mdp) > 1 and odds_move(mdp):
+            return "a rollout has no derivative where the probabilities of shocks depend on an endogenous state"
+        return None
 
     def steps_ahead(self, mdp: MDP) -> int:
         """H, the known steps before the value takes over (rungs 2 and 3)."""

@@ -7,7 +7,7 @@ import torch
 
 from econrl.errors import SolveError
 from econrl.problem.mdp import MDP
-from econrl.problem.steady_state import mean_shock
+from econrl.problem.steady_state import mean_discount, mean_transition
 from econrl.solvers.perturbation.linear_policy import LinearPolicy, QuadraticValue
 from econrl.solvers.perturbation.steady_state import SteadyState, hamiltonian
 
@@ -18,12 +18,12 @@ def linearise(mdp: MDP, steady: SteadyState) -> tuple[LinearPolicy, QuadraticVal
     """The policy's first derivative and the value's second one at the steady state, by the Riccati equation."""
     from scipy.linalg import solve_discrete_are
 
-    s, u, price, e = steady.s, steady.u, steady.price, mean_shock(mdp)
+    s, u, price = steady.s, steady.u, steady.price
     a = mdp.act(s, u)
     H = hamiltonian(mdp, s, a, price)
     (H_ss, H_sa), (_, H_aa) = torch.func.hessian(H, argnums=(0, 1))(s, a)
-    f_s, f_a = torch.func.jacrev(lambda s, a: mdp.transition(s, a, e), argnums=(0, 1))(s, a)
-    beta = mdp.discount(s, a, e)
+    f_s, f_a = torch.func.jacrev(lambda s, a: mean_transition(mdp, s, a), argnums=(0, 1))(s, a)
+    beta = mean_discount(mdp, s, a)
     A, B, Q, R, N = (x.detach().cpu().numpy() for x in (beta.sqrt() * f_s, beta.sqrt() * f_a, -H_ss, -H_aa, -H_sa))
     try:
         # Balancing, scipy's default, gave 1e17 for a P of size one on copies with mixed states.

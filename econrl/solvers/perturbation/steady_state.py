@@ -13,7 +13,7 @@ from econrl.approximation.constant_shares import best_constant_shares
 from econrl.errors import SolveError
 from econrl.optimality.complementarity import near_bounds
 from econrl.problem.mdp import MDP
-from econrl.problem.steady_state import known_steady_state, mean_shock
+from econrl.problem.steady_state import known_steady_state, mean_discount, mean_transition
 
 TRIES = 8  # starting points of the search for the steady state
 EVALUATIONS = 60  # at most, from each
@@ -33,12 +33,11 @@ class SteadyState:
 
 def hamiltonian(mdp: MDP, s_star: Tensor, a_star: Tensor, price: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """H(s, a) = r + beta (V* + lambda (f - s*)), where staying is worth V* = r*/(1 - beta*)."""
-    e = mean_shock(mdp)
-    level = mdp.reward(s_star, a_star) / (1 - mdp.discount(s_star, a_star, e))
+    level = mdp.reward(s_star, a_star) / (1 - mean_discount(mdp, s_star, a_star))
 
     def H(s: Tensor, a: Tensor) -> Tensor:
-        future = level + (mdp.transition(s, a, e) - s_star) @ price
-        return mdp.reward(s, a) + mdp.discount(s, a, e) * future
+        future = level + (mean_transition(mdp, s, a) - s_star) @ price
+        return mdp.reward(s, a) + mean_discount(mdp, s, a) * future
 
     return H
 
@@ -59,7 +58,7 @@ def find_steady_state(
     from scipy.optimize import least_squares
 
     reach = torch.where(mdp.high > mdp.low, (mdp.high - mdp.low) / 2, 1.0)
-    middle, e = (mdp.low + mdp.high) / 2, mean_shock(mdp)
+    middle = (mdp.low + mdp.high) / 2
     u_start = best_constant_shares(mdp, generator).u if near is None else near.u
     unit = torch.func.grad(lambda a: mdp.reward(middle, a))(mdp.act(middle, u_start)).abs()
     unit = unit.clamp(min=1e-3 * unit.amax()).clamp(min=1e-12)  # of marginal rewards
@@ -73,7 +72,7 @@ def find_steady_state(
         at = unknowns(x)
         a = mdp.act(at.s, at.u)
         H_s, H_a = torch.func.grad(hamiltonian(mdp, at.s, a, at.price), argnums=(0, 1))(at.s, a)
-        moved = mdp.transition(at.s, a, e) - at.s
+        moved = mean_transition(mdp, at.s, a) - at.s
         return torch.cat([moved / reach, H_a / unit, (H_s - at.price) / unit.amax()])
 
     def numbers(f: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
