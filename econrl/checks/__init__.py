@@ -1,9 +1,9 @@
 """Every promise that a spec makes, tested before anything is solved.
 
-Each file relies on what has passed before it: `declarations.py` (the class and its variables), `trial.py` (the points,
-and the bounds of actions), `unread.py` (what nothing reads), `functions.py` (the functions at these points),
-`groups.py` (exchangeable members), `gradients.py` (derivatives), `corners.py` (of the domain), `value.py` (discounting,
-closed forms, finite value).
+Each file relies on what has passed before it: `declarations.py` (the class and its variables), `options.py` (of
+choices), `trial.py` (the points, and the bounds of actions), `unread.py` (what nothing reads), `functions.py` (the
+functions at these points), `groups.py` (exchangeable members), `gradients.py` (derivatives), `corners.py` (of the
+domain), `value.py` (discounting, closed forms, finite value).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from econrl.checks.family import check_family
 from econrl.checks.functions import check_functions
 from econrl.checks.gradients import check_gradients
 from econrl.checks.groups import check_features, check_groups
+from econrl.checks.options import check_options
 from econrl.checks.trial import make_trial
 from econrl.checks.unread import check_unread
 from econrl.checks.value import (
@@ -45,6 +46,7 @@ def check(model: Model) -> list[str]:
     check_features(model)
     model = model.to("cpu", torch.float64)
     check_declarations(model)
+    check_options(model)
     trial = make_trial(model)
     unread = check_unread(make_trial(model.one) if isinstance(model, Family) else trial)
     check_functions(trial)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from econrl.problem.lottery import expected
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
@@ -34,4 +35,4 @@ def lookahead(mdp: MDP, value: Function, s: Tensor, a: Tensor) -> Tensor:
 
 def bellman_residual(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
     """r(s, pi(s)) + E[beta V(s')] - V(s)."""
-    return lookahead(mdp, value, s, policy(s)) - value(s)
+    return expected(mdp, policy, s, lambda s, a: lookahead(mdp, value, s, a)) - value(s)

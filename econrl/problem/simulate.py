@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from econrl.problem.lottery import drawn
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
@@ -26,7 +27,7 @@ def paths(mdp: MDP, policy: Function, s: Tensor, periods: int, generator: torch.
     """States (T, n, S) and actions (T, n, A) of n paths from s (n, S); they may leave the domain."""
     states, actions = [], []
     for _ in range(periods):
-        a = policy(s)
+        a = drawn(mdp, policy, s, generator)
         states.append(s)
         actions.append(a)
         _, s = move(mdp, s, a, generator)
@@ -59,7 +60,7 @@ def ergodic_states(
     for t in range(burn_in + periods):
         if t >= burn_in:
             visited.append(s)
-        _, reached = move(mdp, s, policy(s), generator)
+        _, reached = move(mdp, s, drawn(mdp, policy, s, generator), generator)
         restarts = restarts + (mdp.living(reached)[0] & ~mdp.inside(reached, MARGIN)).sum()
         s = go_on(mdp, reached, generator)
     return torch.cat(visited), float(restarts) / (n * (burn_in + periods))
@@ -94,7 +95,7 @@ def discounted(
     sums, factor = [torch.zeros_like(s[..., 0]) for _ in flows], torch.ones_like(s[..., 0])
     for _ in range(periods):
         living, at = mdp.living(s)
-        a = policy(at)
+        a = drawn(mdp, policy, at, generator)
         e, reached = move(mdp, at, a, generator)
         earned, discount = [x(at, a) for x in flows], mdp.discount(at, a, e)
         if mdp.horizon is not None:

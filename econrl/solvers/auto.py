@@ -55,6 +55,7 @@ class Auto(Method):
     name: ClassVar[str] = "auto"
     warm: ClassVar[bool] = True
     choices: ClassVar[bool] = True
+    tastes: ClassVar[bool] = True
 
     hidden: tuple[int, ...] = Newton.hidden
     """Widths of the hidden layers of the polished policy and value."""

@@ -127,9 +127,7 @@ def evaluation(
 
     def weighted() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for _, then, factor in reached():
-            if value.unit.power is not None:
-                factor = factor * value.unit.slope(value.raw(then))
-            yield then[..., value.mdp.continuous], value.layer(then), factor
+            yield value.derivative(then, factor)
 
     future = value.grid.expectation(weighted(), value.layers)
     x = value.unit.raw(v[fill.alive])
