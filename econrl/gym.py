@@ -25,6 +25,7 @@ try:
 except ImportError as error:
     raise MethodError("econrl.gym needs the library gymnasium: pip install 'econrl[gym]'") from error
 
+EULER = 0.5772156649015329  # the mean of an extreme value
 PERIODS = 200  # of an episode of a stationary model
 
 
@@ -57,6 +58,10 @@ class Batch:
     half of its width, as in econrl's own simulations: that is no end, and the value of the state reached counts. A life
     cycle starts at t = 0 and terminates at its horizon, with terminal(s') in its last reward, so that nothing follows.
 
+    Taste shocks are drawn here, iid extreme values of mean zero: an agent sees those on its n options before it
+    chooses, eps in the last n columns of its observation, and the reward holds sigma eps of the option taken. An option
+    that is not available stands for the next one that is, counted on from 0 after the last.
+
     `model` is a model, or its name or file as on the command line. Raises SpecError where there is none, and
     MethodError for settings that cannot be used.
     """
@@ -85,14 +90,22 @@ class Batch:
             )
         self.periods = periods or model.horizon or PERIODS
         self.normalised = Normalised(self.mdp, middle, reach)
-        self.observation_space = Box(-np.inf, np.inf, (self.normalised.features.size,), np.float32)
+        self.tasted = len(self.mdp.alternatives.members) if self.mdp.tastes > 0 else 0
+        """How many options have a taste shock."""
+        self.observation_space = Box(-np.inf, np.inf, (self.normalised.features.size + self.tasted,), np.float32)
         self.action_space = Box(-1.0, 1.0, (self.mdp.A,), np.float32)
 
     def begin(self, seed: int) -> np.ndarray:
         """n initial states (`Model.initial`, or uniform on the domain), and the random numbers of all that follows."""
         self.generator = torch.Generator(self.mdp.device).manual_seed(seed)
         self.environments = Environments(self.mdp, self.n, self.periods, self.generator, self.mdp.sample_initial)
+        self.eps = self.draw_tastes()
         return self.observation(self.s)
+
+    def draw_tastes(self) -> Tensor:
+        """Extreme values (n, options) of mean zero, for the options that have a taste shock."""
+        u = torch.rand(self.n, self.tasted, generator=self.generator, dtype=self.mdp.dtype, device=self.mdp.device)
+        return -(-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log() - EULER
 
     @property
     def s(self) -> Tensor:
@@ -100,8 +113,20 @@ class Batch:
         return self.environments.s
 
     def observation(self, s: Tensor) -> np.ndarray:
-        """Observations (n, O) of states s (n, S), as numpy holds them."""
-        return self.normalised.observe(s).cpu().numpy().astype(np.float32)
+        """Observations (n, O) of states s (n, S), with the present taste shocks, as numpy holds them."""
+        return torch.cat([self.normalised.observe(s), self.eps], dim=-1).cpu().numpy().astype(np.float32)
+
+    def told(self, s: Tensor) -> dict[str, np.ndarray]:
+        """What `info` says of the choices at the states s (n, S), where there is something to say: "available", bools
+        (n, .) for the options of all choices in order; "tastes", their shocks (n, options) in units of the model."""
+        kinds = [kind for kind, _ in self.mdp.feasible_set.laid if kind.shares.options is not None]
+        found = {"tastes": self.mdp.tastes * self.eps} if self.tasted else {}
+        if any(kind.available is not None for kind in kinds):
+            masks = [kind.open_options(self.mdp.state(s), s) for kind in kinds]
+            everywhere = [s.new_ones(self.n, kind.shares.options or 0, dtype=torch.bool) for kind in kinds]
+            parts = [every if mask is None else mask for mask, every in zip(masks, everywhere, strict=True)]
+            found["available"] = torch.cat(parts, dim=-1)
+        return {name: value.cpu().numpy() for name, value in found.items()}
 
     @torch.no_grad()
     def step(self, action: Any) -> Transition:
@@ -118,6 +143,10 @@ class Batch:
             self.environments.restore(before)
             raise SpecError(self.fault(new))
         r, terminated = new.r, torch.zeros_like(new.goes_on)
+        if mdp.alternatives.shocked is not None:
+            option = new.a[:, [mdp.alternatives.shocked]].long()
+            r = r + mdp.tastes * self.eps.gather(-1, option).squeeze(-1)
+            self.eps = self.draw_tastes()
         if mdp.horizon is not None:
             terminated = mdp.period(new.s_next) >= mdp.horizon
             r = r + torch.where(terminated, new.beta * mdp.terminal(new.s_next), 0.0)
@@ -127,6 +156,7 @@ class Batch:
         """Initial states for the paths that are done (n,); what all paths see now."""
         if done.any():
             self.environments.begin_anew(~done)
+            self.eps = torch.where(done.unsqueeze(-1), self.draw_tastes(), self.eps)
         return self.observation(self.s)
 
     def is_finite(self, new: Step) -> Tensor:
@@ -148,7 +178,8 @@ class Environment(gymnasium.Env):
     """A model as an environment of one state.
 
     Observations and actions are those of `adapters.normalised.Normalised`, rewards are raw, in units of the model.
-    `info` holds "discount", beta(s, a, e), and "state" and "action" in units of the model. Settings, episodes and
+    `info` holds "discount", beta(s, a, e), "state" and "action" in units of the model and, where the model has such
+    choices, "available" and "tastes" for the action to come (`Batch.told`). Settings, episodes and
     errors: `Batch`. An agent's discount factor is `model.beta`; a model with a `discount` of its own needs "discount".
     """
 
@@ -164,11 +195,11 @@ class Environment(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         observation = self.batch.begin(int(self.np_random.integers(2**31)))[0]
-        return observation, {"state": self.batch.s[0].cpu().numpy()}
+        return observation, {"state": self.batch.s[0].cpu().numpy(), **first(self.batch.told(self.batch.s))}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         new = self.batch.step(np.asarray(action)[None])
-        info = {key: values[0] for key, values in shown(new).items()}
+        info = first({**shown(new), **self.batch.told(new.reached)})
         observation = self.batch.observation(new.reached)[0]
         return observation, float(new.r), bool(new.terminated), bool(new.truncated), info
 
@@ -195,15 +226,16 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:  # type: ignore[override]
         super().reset(seed=seed)
         observations = self.batch.begin(int(self.np_random.integers(2**31)))
-        return observations, masked({"state": self.batch.s.cpu().numpy()}, np.ones(self.num_envs, dtype=bool))
+        told = {"state": self.batch.s.cpu().numpy(), **self.batch.told(self.batch.s)}
+        return observations, masked(told, np.ones(self.num_envs, dtype=bool))
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         new = self.batch.step(actions)
         done = new.done.cpu().numpy()
-        info = masked(shown(new), np.ones(self.num_envs, dtype=bool))
-        if done.any():
-            info |= masked({"final_obs": self.batch.observation(new.reached)}, done)
+        final = masked({"final_obs": self.batch.observation(new.reached)}, done) if done.any() else {}
         observations = self.batch.begin_anew(new.done)
+        told = {**shown(new), **self.batch.told(self.batch.s)}
+        info = {**masked(told, np.ones(self.num_envs, dtype=bool)), **final}
         terminated, truncated = new.terminated.cpu().numpy(), new.truncated.cpu().numpy()
         return observations, new.r.cpu().numpy(), terminated, truncated, info
 
@@ -212,6 +244,11 @@ def shown(new: Transition) -> dict[str, np.ndarray]:
     """What `info` says of n paths."""
     told = {"discount": new.beta, "state": new.reached, "action": new.a}
     return {key: values.cpu().numpy() for key, values in told.items()}
+
+
+def first(info: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What is said of the first path."""
+    return {key: values[0] for key, values in info.items()}
 
 
 def masked(info: dict[str, Any], which: np.ndarray) -> dict[str, Any]:

@@ -141,6 +141,11 @@ def solution(agent: Any, seconds: float = float("nan")) -> Solution:
         )
     model = env.get_attr("model")[0]
     mdp = MDP(model)
+    if mdp.tastes > 0:
+        raise MethodError(
+            f"an agent of {model.title} sees its taste shocks, and a solution's policy does not: solve it by vi or dqn "
+            "to have the probabilities of its options"
+        )
     policy = policy_of(agent, mdp, env.get_attr("normalised")[0])
     value = value_of(mdp, policy)
     error = HeldOut(model).error(policy, value)

@@ -15,7 +15,7 @@ from torch import Tensor
 from econrl.accuracy.error_table import accuracy_table, samples
 from econrl.accuracy.verdict import Verdict, judge
 from econrl.adapters import normalised  # noqa: F401  (so that `load` knows its kind of policy)
-from econrl.approximation.continuation import actions_at, values_at
+from econrl.approximation.continuation import Everywhere, values_at
 from econrl.errors import MethodError, OutsideDomain
 from econrl.family.member import member_at
 from econrl.optimality.find_structure import find_structure
@@ -124,9 +124,10 @@ class Solution:
         visited, _ = own_states(self.mdp, self._policy, 20_000, 200, 200, generator)
         return visited.amin(dim=0).minimum(self.mdp.low), visited.amax(dim=0).maximum(self.mdp.high)
 
-    def _actions(self, s: Tensor) -> Tensor:
-        """Actions (..., A) at any states (..., S)."""
-        return self._policy(s) if self.mdp.inside(s).all() else actions_at(self._policy, self.known, s)
+    @property
+    def _everywhere(self) -> Everywhere:
+        """The policy at any states."""
+        return Everywhere(self._policy, lambda: self.known)
 
     def _values(self, s: Tensor) -> Tensor:
         """Values (...) at any states (..., S)."""
@@ -140,7 +141,21 @@ class Solution:
         missing."""
         s = tables.read_points(self.mdp, points)
         warn_outside(self.mdp, s, "points")
-        return tables.write_actions(self.mdp, points, self._actions(s))
+        return tables.write_actions(self.mdp, points, self._everywhere(s))
+
+    @torch.no_grad()
+    def probabilities(self, points: tables.Points) -> Any:
+        """Where a choice has taste shocks: the probability of each of its options at the given states; a dict or a
+        tensor (..., n), or for a DataFrame one column an option. `policy` gives the most likely one. Raises MethodError
+        where there are no taste shocks."""
+        s = tables.read_points(self.mdp, points)
+        found = tables.probabilities(self.mdp, self._everywhere, s)
+        if not found:
+            raise MethodError(
+                f"{self.model.title} has no choice with taste shocks, so that nothing is drawn: use policy()"
+            )
+        warn_outside(self.mdp, s, "points")
+        return tables.write_named(points, found)
 
     @torch.no_grad()
     def value(self, points: tables.Points) -> Any:
@@ -154,7 +169,7 @@ class Solution:
         s = tables.default_points(self.mdp) if points is None else tables.read_points(self.mdp, points)
         s = s.reshape(-1, self.mdp.S)
         warn_outside(self.mdp, s, "points")
-        table = tables.full_frame(self.mdp, s, self._actions(s))
+        table = tables.full_frame(self.mdp, self._everywhere, s, self._everywhere(s))
         return table.assign(value=self._values(s).numpy())
 
     @torch.no_grad()
@@ -190,7 +205,7 @@ class Solution:
         s = self.mdp.sample_initial(paths, generator) if begin is None else begin.expand(paths, -1)
         if begin is not None:
             warn_outside(self.mdp, begin, "initial states")
-        s, a = simulated_paths(self.mdp, self._actions, s, periods, generator, known)
+        s, a = simulated_paths(self.mdp, self._everywhere, s, periods, generator, known)
         s, a = s.transpose(0, 1).flatten(0, 1), a.transpose(0, 1).flatten(0, 1)
         at = pd.MultiIndex.from_product([range(paths), range(periods)], names=["path", "period"]).to_frame(index=False)
         if self.mdp.horizon is not None:  # whoever was older at first has died
@@ -198,7 +213,7 @@ class Solution:
             lives = (born + torch.arange(periods) < self.mdp.horizon).flatten()
             s, a, at = s[lives], a[lives], at[lives.numpy()].reset_index(drop=True)
         warn_outside(self.mdp, s, "simulated states", SIMULATED)
-        table = pd.concat([at, tables.full_frame(self.mdp, s, a)], axis=1)
+        table = pd.concat([at, tables.full_frame(self.mdp, self._everywhere, s, a)], axis=1)
         return table.assign(outside=(~self.mdp.inside(s)).numpy())
 
     def profiles(self, paths: int = 1000, seed: int = 0, quantiles: Sequence[float] = (0.1, 0.5, 0.9)) -> pd.DataFrame:

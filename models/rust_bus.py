@@ -6,19 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from econrl import Choice, Discrete, MarkovChain, Model, State
+from econrl import Choice, Discrete, DiscreteState, MarkovChain, Model, State
 
 
 @dataclass(frozen=True, kw_only=True)
 class RustBus(Model):
     """x is the mileage since the last replacement, in bins of the odometer. Each month the engine is kept, at a cost
-    that rises with x, or replaced at the cost RC.
+    that rises with x, or replaced at the cost RC; the superintendent also sees eps, whatever else speaks for either.
 
-        V(x, taste) = max{ -theta x / 1000 + beta E V(x + step, taste'),  taste - RC + beta E V(step, taste') }
+        V(x) = E max{ -theta x / 1000 + sigma eps_0 + beta E V(x + step),  -RC + sigma eps_1 + beta E V(step) }
 
-    taste is what speaks for a replacement and is seen by the superintendent alone: the difference of two iid
-    extreme-value shocks, a logistic variable, which takes here `tastes` values. As their number grows, the share of
-    engines replaced at x tends to Rust's logit.
+    with iid extreme values eps, so that the share of engines replaced at x is a logit.
+
+    For methods that take no taste shocks, `tastes` > 0 puts sigma (eps_1 - eps_0), a logistic variable, among the
+    states, where it takes so many values: as their number grows, the share that is replaced tends to the logit.
 
     Source: Rust (1987), "Optimal replacement of GMC bus engines", Econometrica 55. Calibration: Su and Judd (2012),
     "Constrained optimization approaches to estimation of structural models", Econometrica 80, section 5.
@@ -29,10 +30,14 @@ class RustBus(Model):
     theta: float = 2.4569  # cost of 1000 bins on the odometer, monthly
     steps: tuple[float, ...] = (0.0937, 0.4475, 0.4459, 0.0127, 0.0002)  # probabilities of 0, 1, ... bins a month
     most: float = 174.0  # bins, where the odometer stops
-    tastes: int = 17  # values of the taste shock
-    widest: float = 8.0  # the largest of them
+    sigma: float = 1.0  # scale of the taste shocks
+    tastes: int = 0  # values of the taste among the states; 0: taste shocks
+    widest: float = 8.0  # the largest of these values, over sigma
 
-    def states(self) -> tuple[State, MarkovChain]:
+    def states(self) -> DiscreteState | tuple[State, MarkovChain]:
+        """With a taste among the states, mileages may also lie between the bins."""
+        if self.tastes == 0:
+            return DiscreteState("x", n=int(self.most) + 1)
         return State("x", low=0.0, high=self.most), self.taste
 
     @property
@@ -41,16 +46,17 @@ class RustBus(Model):
         values = torch.linspace(-self.widest, self.widest, self.tastes, dtype=torch.float64)
         below = torch.sigmoid((values[1:] + values[:-1]) / 2)
         probabilities = torch.diff(below, prepend=below.new_zeros(1), append=below.new_ones(1))
-        return MarkovChain("taste", values, probabilities.expand(self.tastes, -1))
+        return MarkovChain("taste", self.sigma * values, probabilities.expand(self.tastes, -1))
 
     def actions(self) -> Choice:
-        return Choice("replace", n=2)
+        return Choice("replace", n=2, tastes=self.sigma if self.tastes == 0 else 0.0)
 
     def shocks(self) -> Discrete:
         return Discrete("step", values=range(len(self.steps)), probabilities=self.steps)
 
     def reward(self, s: Any, a: Any) -> Tensor:
-        return torch.where(a.replace == 1, s.taste - self.RC, -self.theta * s.x / 1000)
+        taste = s.taste if self.tastes > 0 else 0.0
+        return torch.where(a.replace == 1, taste - self.RC, -self.theta * s.x / 1000)
 
     def transition(self, s: Any, a: Any, e: Any) -> dict[str, Tensor]:
         return {"x": torch.where(a.replace == 1, e.step, s.x + e.step).clamp(max=self.most)}

@@ -22,7 +22,7 @@ from econrl.accuracy.held_out import REPORTED_SEED
 from econrl.errors import EconrlError
 from econrl.models import BufferStock, RustBus, StochasticGrowth
 
-MODELS = {"growth": StochasticGrowth(), "buffer_stock": BufferStock(), "rust_bus": RustBus()}
+MODELS = {"growth": StochasticGrowth(), "buffer_stock": BufferStock(), "rust_bus": RustBus(tastes=17)}
 METHODS = {
     "reinforce": econrl.REINFORCE(),
     "actor_critic": econrl.ActorCritic(),

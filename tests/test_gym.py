@@ -13,7 +13,7 @@ import torch
 import econrl
 from econrl import Action, Choice, MethodError, SpecError
 from econrl.adapters.normalised import AgentPolicy, Normalised
-from econrl.models import BrockMirman, BufferStock, JobSearch, LifeCycle, Portfolio, StochasticGrowth
+from econrl.models import BrockMirman, BufferStock, JobSearch, LifeCycle, Portfolio, RustBus, StochasticGrowth
 from econrl.problem.bellman import bellman_residual
 from econrl.problem.mdp import MDP
 from econrl.storage.model_lookup import zoo
@@ -112,15 +112,60 @@ def test_a_choice_has_equal_parts_of_the_box():
 def test_the_batch_moves_by_the_models_own_functions(batch):
     mdp = batch.mdp
     batch.begin(3)
-    before, state = batch.s, batch.generator.get_state()
+    before, eps, state = batch.s, batch.eps, batch.generator.get_state()
     x = np.linspace(-0.2, 0.2, 64 * mdp.A).reshape(64, mdp.A)
     new = batch.step(x)
     a = batch.normalised.act(before, torch.tensor(x))
     e = mdp.sample_shocks(before, torch.Generator().set_state(state))
     torch.testing.assert_close(new.a, a)
-    torch.testing.assert_close(new.r, mdp.reward(before, a))
+    shock = mdp.tastes * eps.gather(-1, a.long()).squeeze(-1) if mdp.tastes > 0 else 0.0
+    torch.testing.assert_close(new.r, mdp.reward(before, a) + shock)
     torch.testing.assert_close(new.beta, mdp.discount(before, a, e).expand(64))
     torch.testing.assert_close(new.reached, mdp.transition(before, a, e))
+
+
+def test_an_agent_that_sees_its_tastes_and_follows_the_values_of_its_options_earns_the_value():
+    """With Q by `vi`, argmax_d Q(x, d) + sigma eps_d: lifetime rewards from x = 0, engines replaced by the logit."""
+    model = RustBus(beta=0.8, RC=1.0, theta=200.0, most=20.0, sigma=0.5)
+    solution = econrl.solve(model, "vi", progress=False)
+    env = make_vec(model, 4000, periods=50)
+    observation, info = env.reset(seed=0)
+    total, replaced, seen = 0.0, [], []
+    for t in range(50):
+        eps = torch.as_tensor(observation[:, -2:]).double()
+        assert np.allclose(info["tastes"], 0.5 * eps, atol=1e-6)
+        s = env.batch.s
+        option = (solution.policy_function.by_option(s) + 0.5 * eps).argmax(dim=-1)
+        observation, reward, _, _, info = env.step(option.numpy()[:, None] - 0.5)
+        assert (info["action"][:, 0] == option.numpy()).all()
+        total = total + model.beta**t * reward
+        replaced.append(option)
+        seen.append(s[:, 0])
+    assert total.mean() == pytest.approx(float(solution.value({"x": 0.0})), abs=4 * total.std() / 4000**0.5)
+    replaced, seen = torch.stack(replaced), torch.stack(seen)
+    for x in (1.0, 2.0, 4.0):
+        at = replaced[seen == x].double()
+        p = float(solution.probabilities({"x": x})["replace"][1])
+        assert float(at.mean()) == pytest.approx(p, abs=4 * (p * (1 - p) / len(at)) ** 0.5)
+
+
+def test_what_is_not_available_is_masked_and_stands_for_what_is():
+    class Waits(JobSearch):
+        def actions(self):
+            return Choice("accept", n=3, available=lambda s: (True, s.w > 0.5, False))
+
+    model = dataclass(frozen=True, kw_only=True)(Waits)()
+    env = make_env(model)
+    _, info = env.reset(seed=0)
+    for x in (-0.9, 0.0, 0.9) * 10:
+        w, available = float(info["state"][0]), info["available"].tolist()
+        assert available == [True, w > 0.5, False]
+        _, _, _, _, info = env.step(np.array([x]))
+        assert info["action"][0] == (1.0 if x == 0.0 and w > 0.5 else 0.0)
+    vector = make_vec(model, 8)
+    _, info = vector.reset(seed=0)
+    assert info["available"].shape == (8, 3)
+    assert info["_available"].all()
 
 
 def test_observations_are_the_domain_as_minus_one_to_one():

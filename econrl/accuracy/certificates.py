@@ -10,6 +10,7 @@ from econrl.optimality.euler import condition, costate
 from econrl.optimality.structure import Structure
 from econrl.problem.bellman import expected_value, kernel, lookahead
 from econrl.problem.chunks import in_chunks
+from econrl.problem.lottery import taste
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import discounted, ergodic_states, go_on, move
 from econrl.problem.state_function import Function
@@ -55,7 +56,7 @@ def lifetime(
     if not mdp.preferences.additive:
         assert value is not None
         return beside(mdp, policy, value, s, generator)
-    flows = [mdp.reward, lambda s, a: consumption_value(mdp, s, a)]
+    flows = [lambda s, a: mdp.reward(s, a) + taste(mdp, policy, s, a), lambda s, a: consumption_value(mdp, s, a)]
     if mdp.horizon is None:
         (reward, unit), _, _ = discounted(mdp, policy, flows, s, LONGEST, generator, FORGOTTEN)
         return reward, unit
@@ -83,12 +84,12 @@ def beside(mdp: MDP, policy: Function, value: Function, s: Tensor, generator: to
 
 def consumption_value(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
     """c u'(c), (n,): the model's `consumption_value`; else a r_a of the continuous actions that raise the reward, as
-    consumption does; else the reward itself, as where it is a dividend."""
+    consumption does; else the reward itself, as where it is a dividend, or the scale of taste shocks if larger."""
     given = mdp.model.consumption_value(mdp.state(s), mdp.actions(a))
     if given is not None:
         return given
     gain = (torch.func.grad(lambda a: mdp.reward(s, a).sum())(a) * a)[..., mdp.free].clamp(min=0).sum(dim=-1)
-    reward = mdp.reward(s, a).abs()
+    reward = mdp.reward(s, a).abs().clamp(min=mdp.tastes)
     return torch.where(gain > CONSUMED * reward, gain, reward)
 
 

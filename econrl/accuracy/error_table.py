@@ -2,7 +2,8 @@
 
 euler      the unit-free complementarity residual of the first-order conditions (`euler.py`); at a kink, the distance
 greedy     the same with the solution's own V_s as costate, where the model has no Euler equation; of a choice, what the
-           best option would add to the value, over the mean |V| of the sample
+           best option would add to the value, over the mean |V| of the sample; where it has taste shocks, what the best
+           probabilities would
 distance   |a - a*| / |a|, a* the best action given the policy's own future, by the Euler equation or by V
            (`best_action.py`); of a choice, what the best option would bring in units of one period's consumption
 loss       what a* would bring, in units of one period's consumption
@@ -87,7 +88,7 @@ def certificates(
         share = rejected(mdp, structure, policy, REPORTED_SEED, value)
         if share is not None:
             found["rejected"] = "share", share
-    if reference is None and mdp.exact_policy(mdp.low) is not None:
+    if reference is None and mdp.tastes == 0 and mdp.exact_policy(mdp.low) is not None:
         reference = cast(Function, mdp.exact_policy)
     if reference is not None:
         loss = welfare_loss(mdp, policy, reference, REPORTED_SEED, value)

@@ -11,9 +11,10 @@ from econrl.accuracy.best_action import SMALLEST, Gaps, gaps
 from econrl.accuracy.certificates import consumption_value
 from econrl.accuracy.own_future import own_future
 from econrl.optimality.euler import at_bounds_that_matter, condition, multipliers_of, shadow_price
-from econrl.optimality.greedy import greedy_condition, regret
+from econrl.optimality.greedy import SEED, greedy_condition, regret_of
 from econrl.optimality.multipliers import matter
 from econrl.optimality.structure import Structure
+from econrl.problem.lottery import drawn
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.state_function import Function
@@ -60,7 +61,7 @@ def value_gaps(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Gaps:
                 at = rows.unsqueeze(-1), torch.tensor(mdp.free, device=a.device)
                 found.distance[at], found.kinked[at], found.loss[rows] = now.distance, now.kinked, now.loss
         for column in columns:
-            found.distance[:, column] = regret(mdp, value, s, a, column) / unit
+            found.distance[:, column] = regret_of(mdp, policy, value, s, a, column) / unit
             found.loss += found.distance[:, column]
         return found
 
@@ -74,8 +75,8 @@ def given_options(mdp: MDP, value: Function, unit: Tensor, scale: Tensor, s: Ten
 
 
 def piecewise(part: Callable[[Tensor, Tensor, Tensor, Tensor], Gaps], mdp: MDP, policy: Function, s: Tensor) -> Gaps:
-    """The gaps at all states s (n, S), some at a time."""
-    a = policy(s)
+    """The gaps at all states s (n, S), some at a time; under drawn options where there are taste shocks."""
+    a = drawn(mdp, policy, s, torch.Generator(mdp.device).manual_seed(SEED))
     unit, scale = consumption_value(mdp, s, a).abs().clamp(min=1e-300), SMALLEST * sizes(mdp, a)
     size = max(EVALUATIONS // len(mdp.nodes), 1)
     found = [part(*rows, scale) for rows in zip(s.split(size), a.split(size), unit.split(size), strict=True)]

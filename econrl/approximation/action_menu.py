@@ -23,6 +23,7 @@ from econrl.approximation.action_reach import widest_reach
 from econrl.approximation.finite_mdp import TableFunction
 from econrl.approximation.networks import MLP, Features
 from econrl.approximation.units import Units
+from econrl.problem.lottery import draw
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import KINDS, Box, StateFunction
 
@@ -50,13 +51,34 @@ def menu_of(mdp: MDP, middle: Tensor, points: int) -> Tensor:
 
 
 class MenuValue(StateFunction):
-    """Q(s, d) of the D actions of a menu; called as a value function, V(s) = max_d Q(s, d)."""
+    """Q(s, d) of the D actions of a menu; called as a value function, V(s) = max_d Q(s, d), or the expected maximum
+    where there are taste shocks (`alternatives.py`)."""
 
     menu: Tensor
 
     def __init__(self, mdp: MDP, size: int) -> None:
         super().__init__(mdp)
         self.register_buffer("menu", mdp.low.new_zeros(size, mdp.A))
+
+    def by_option(self, s: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+        """Of Q (..., D) at states s (..., S), the largest value of each combination of options, and its place on the
+        menu, (..., O) each. What is not available has minus infinity."""
+        each = len(self.menu) // len(self.mdp.options)
+        values, place = self.mdp.alternatives.open(s, Q.unflatten(-1, (-1, each)).movedim(-1, 0)).max(dim=0)
+        return values, place + each * torch.arange(len(self.mdp.options), device=s.device)
+
+    def largest(self, s: Tensor, Q: Tensor) -> Tensor:
+        """V (...) of the values Q (..., D) of the menu at states s."""
+        if len(self.menu) == 1:
+            return Q.squeeze(-1)  # of a policy that is given
+        return self.mdp.alternatives.value_at(s, self.by_option(s, Q)[0])
+
+    def best(self, s: Tensor, Q: Tensor) -> Tensor:
+        """The place (...) on the menu of the best action, by these values."""
+        if len(self.menu) == 1:
+            return torch.zeros_like(s[..., 0], dtype=torch.long)
+        values, places = self.by_option(s, Q)
+        return places.gather(-1, self.mdp.alternatives.best(s, values).unsqueeze(-1)).squeeze(-1)
 
     def Q(self, s: Tensor) -> Tensor:
         """(..., D) at states s (..., S)."""
@@ -71,7 +93,18 @@ class MenuValue(StateFunction):
         return self.Q(s).gather(-1, self.place(u)).squeeze(-1)
 
     def forward(self, s: Tensor) -> Tensor:
-        return self.Q(s).amax(dim=-1)
+        return self.largest(s, self.Q(s))
+
+    def drawn(self, s: Tensor, generator: torch.Generator) -> Tensor:
+        """The place (...) on the menu of the best action or, where there are taste shocks, of one drawn by its
+        probability."""
+        values, places = self.by_option(s, self.Q(s))
+        alternatives = self.mdp.alternatives
+        if self.mdp.tastes == 0:
+            row = alternatives.best(s, values)
+        else:
+            row = draw(alternatives.probabilities_at(s, values), generator)
+        return places.gather(-1, row.unsqueeze(-1)).squeeze(-1)
 
 
 class NetworkMenuValue(MenuValue):
@@ -133,7 +166,11 @@ class Greedy(StateFunction):
         return self.value.reach(known)
 
     def forward(self, s: Tensor) -> Tensor:
-        return self.mdp.act(s, self.value.menu[self.value.Q(s).argmax(dim=-1)])
+        return self.mdp.act(s, self.value.menu[self.value.best(s, self.value.Q(s))])
+
+    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        values, places = self.value.by_option(s, self.value.Q(s))
+        return self.mdp.act(s.unsqueeze(-2), self.value.menu[places]), self.mdp.alternatives.probabilities_at(s, values)
 
 
 def greedy(value: MenuValue) -> Greedy:

@@ -10,6 +10,8 @@ neither vanishes nor takes all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ NEARER = 0.1  # times as near to a bound as at n, at most
 
 
 @torch.no_grad()
-def actions_at(policy: StateFunction, known: Box, s: Tensor) -> Tensor:
+def actions_at(policy: StateFunction | UnderOption, known: Box, s: Tensor) -> Tensor:
     """The policy's actions (..., A) at any states (..., S); its own within its reach, given where it was fitted."""
     low, high = policy.reach(known)
     near = s.clamp(low, high)
@@ -31,6 +33,42 @@ def actions_at(policy: StateFunction, known: Box, s: Tensor) -> Tensor:
         a = a.clone()
         a[far] = actions_beyond(policy, s[far], near[far], low)
     return a
+
+
+@torch.no_grad()
+def lottery_at(policy: StateFunction, known: Box, s: Tensor) -> tuple[Tensor, Tensor]:
+    """What the policy draws from at any states (..., S): the actions (..., D, A) under each combination of options,
+    likewise, and their probabilities (..., D), which are those of the nearest state within its reach."""
+    _, p = policy.lottery(s.clamp(*policy.reach(known)))
+    actions = [actions_at(UnderOption(policy, d), known, s) for d in range(p.shape[-1])]
+    return torch.stack(actions, dim=-2), p
+
+
+class Everywhere:
+    """A policy at any states: as it is inside the domain, else continued from what is `known`, which is asked then."""
+
+    def __init__(self, policy: StateFunction, known: Callable[[], Box]) -> None:
+        self.policy, self.known = policy, known
+
+    def __call__(self, s: Tensor) -> Tensor:
+        """Actions (..., A) at states (..., S)."""
+        return self.policy(s) if self.policy.mdp.inside(s).all() else actions_at(self.policy, self.known(), s)
+
+    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """What is drawn from where there are taste shocks."""
+        inside = self.policy.mdp.inside(s).all()
+        return self.policy.lottery(s) if inside else lottery_at(self.policy, self.known(), s)
+
+
+class UnderOption:
+    """A policy under one of its combinations of options."""
+
+    def __init__(self, policy: StateFunction, row: int) -> None:
+        self.policy, self.row, self.mdp, self.reach = policy, row, policy.mdp, policy.reach
+
+    def __call__(self, s: Tensor) -> Tensor:
+        """The actions (..., A) at states (..., S)."""
+        return self.policy.lottery(s)[0][..., self.row, :]
 
 
 @torch.no_grad()
@@ -45,7 +83,7 @@ def values_at(value: StateFunction, known: Box, s: Tensor) -> Tensor:
     return v
 
 
-def actions_beyond(policy: StateFunction, s: Tensor, near: Tensor, low: Tensor) -> Tensor:
+def actions_beyond(policy: StateFunction | UnderOption, s: Tensor, near: Tensor, low: Tensor) -> Tensor:
     """The actions (N, A) at states (N, S) beyond a policy's reach, from those `near`; `low` (S,) is where it ends."""
     mdp = policy.mdp
     a, towards_zero = policy(near), (s < low) & (mdp.low > 0)

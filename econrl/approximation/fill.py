@@ -15,12 +15,12 @@ class Fill:
         x_i = x_a + |i - a| / |a - b| (x_a - x_b),
 
     a being the nearest point that has one and b that nearest to the mirror image of i in a: the function goes on as
-    it was going. Linear in x.
+    it was going. Linear in x. Points that are not `needed` (layers, N) may get anything.
 
-    Raises ValueError where a layer has fewer than two points with a value.
+    Raises ValueError where a layer has fewer than two points with a value, and needs more.
     """
 
-    def __init__(self, mesh: Tensor, alive: Tensor) -> None:
+    def __init__(self, mesh: Tensor, alive: Tensor, needed: Tensor | None = None) -> None:
         self.alive = alive.flatten()
         self.complete = bool(self.alive.all())
         if self.complete:
@@ -33,7 +33,14 @@ class Fill:
                 continue
             known, lost = own.nonzero().flatten(), (~own).nonzero().flatten()
             if len(known) < 2:
-                raise ValueError
+                if needed is None or (needed[layer] & ~own).any() or not self.alive.any():
+                    raise ValueError
+                anything = self.alive.nonzero().flatten()[:1].expand(len(lost))
+                dead.append(layer * len(mesh) + lost)
+                near.append(anything)
+                mirror.append(anything)
+                ratio.append(torch.zeros_like(z[lost, :1].sum(dim=-1)))
+                continue
             a = known[torch.cdist(z[lost], z[known]).argmin(dim=-1)]
             distance = torch.cdist(2 * z[a] - z[lost], z[known])
             distance = distance.masked_fill(known == a.unsqueeze(-1), torch.inf)

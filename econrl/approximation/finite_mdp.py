@@ -22,6 +22,7 @@ from torch import Tensor
 from econrl.approximation.grid_functions import layer_of, layered_states
 from econrl.approximation.tensor_grid import TensorGrid
 from econrl.errors import SolveError
+from econrl.problem.alternatives import Alternatives, Comparison
 from econrl.problem.diagnose import describe, first_fault
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Box, StateFunction
@@ -43,6 +44,12 @@ class Table:
     """Numbers (N, D, K) of next states."""
     beta: float
     """Discount factor."""
+    comparison: Comparison | None = None
+    """How values of the actions are compared where there are taste shocks."""
+
+    def best_value(self, Q: Tensor) -> Tensor:
+        """V (...) of the values Q (..., D) of the actions in a state."""
+        return Q.amax(dim=-1) if self.comparison is None else self.comparison.value(Q)
 
     @cached_property
     def allowed(self) -> Tensor:
@@ -99,12 +106,14 @@ def states_of(mdp: MDP, grid: TensorGrid) -> Tensor:
     return layered_states(mdp, mdp.continuous, grid.mesh(), 0)
 
 
-def tabulate(mdp: MDP, grid: TensorGrid, a: Tensor) -> Table:
+def tabulate(mdp: MDP, grid: TensorGrid, a: Tensor, alternatives: Alternatives | None = None) -> Table:
     """The table of the actions a (N, D, A) at `states_of` a grid that is linear between its points.
 
     A shock that carries a state beyond the grid leaves it on the edge. An action must not gain from that: where some
     action leads, on average over the shocks, beyond the grid less far than others, only those that lead least far are
     allowed. Capital that is kept at the grid's lower end for free would be eaten.
+
+    `alternatives` are the menu that the actions are of: not all of it may be available everywhere.
 
     Raises SolveError where no action has a finite reward.
     """
@@ -112,13 +121,14 @@ def tabulate(mdp: MDP, grid: TensorGrid, a: Tensor) -> Table:
     n = max(CHUNK // (a.shape[1] * len(mdp.nodes) * mdp.S), 1)
     parts = [rows(mdp, grid, s_part, a_part) for s_part, a_part in zip(s.split(n), a.split(n), strict=True)]
     R, P, to = (torch.cat(part) for part in zip(*parts, strict=True))
+    R = R if alternatives is None else alternatives.open(s, R)
     lost = ~R.isfinite().any(dim=-1)
     if lost.any():
         i = int(lost.int().argmax())
         reason = first_fault(mdp, s[i].expand(a.shape[1], -1), a[i]) or f"no reward is finite at {describe(mdp, s[i])}"
         raise SolveError(f"{reason}. A table needs one allowed action in every state of its grid")
     beta = float(mdp.discount(s[:1], a[:1, 0], mdp.nodes[:1]).flatten()[0])
-    return Table(R, P, to, beta)
+    return Table(R, P, to, beta, alternatives if mdp.tastes > 0 else None)
 
 
 def rows(mdp: MDP, grid: TensorGrid, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -141,11 +141,26 @@ class GridValue(GridFunction):
 
     def raw(self, s: Tensor) -> Tensor:
         """The value (...) at states s (..., S) in the unit in which it is interpolated."""
-        return self.by_option(s).max(dim=-1).values if self.options > 1 else self.interpolate(s)[0]
+        if self.options == 1:
+            return self.interpolate(s)[0]
+        if self.mdp.tastes == 0:
+            return self.mdp.alternatives.value_at(s, self.by_option(s))
+        return self.unit.raw(self.mdp.alternatives.value_at(s, self.unit.value(self.by_option(s))))
 
-    def layer(self, s: Tensor) -> Tensor:
-        """The layer (...) of the best option at states s."""
-        return layer_of(self.mdp, s, self.by_option(s).argmax(dim=-1) if self.options > 1 else 0)
+    def derivative(self, s: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What sum_j w_j dV(s_j) reads of the interpolated values x at states s (n, J, S), with weights w (n, J): their
+        places (n, J', d), layers and weights w_j dV/dV_d dV_d/dx_d (n, J'). That is the best option's x alone or, with
+        taste shocks, each option's, with its probability."""
+        mdp, x = self.mdp, s[..., self.mdp.continuous]
+        if self.options == 1 or mdp.tastes == 0:
+            best = mdp.alternatives.best(s, self.by_option(s)) if self.options > 1 else 0
+            slope = w if self.unit.power is None else w * self.unit.slope(self.raw(s))
+            return x, layer_of(mdp, s, best), slope
+        raw = self.by_option(s)
+        slope = w.unsqueeze(-1) * mdp.alternatives.probabilities_at(s, self.unit.value(raw)) * self.unit.slope(raw)
+        layers = torch.stack([layer_of(mdp, s, option) for option in range(self.options)], dim=-1)
+        places = x.unsqueeze(-2).expand(*slope.shape, x.shape[-1])
+        return places.flatten(-3, -2), layers.flatten(-2), slope.flatten(-2)
 
 
 class NearFunction(GridFunction):
@@ -167,17 +182,33 @@ class NearFunction(GridFunction):
 class GridPolicy(NearFunction):
     """A policy on a grid: interpolated shares, kept between their bounds, to actions (..., A).
 
-    Where there are choices, the value of each option is interpolated as well, and decides.
+    Where there are choices, the value of each option is interpolated as well, in a `unit`, and decides.
     """
 
-    def __init__(self, mdp: MDP, **description: Any) -> None:
+    def __init__(self, mdp: MDP, unit: dict[str, Any] | None = None, **description: Any) -> None:
         super().__init__(mdp, len(mdp.free) + (1 if mdp.choices else 0), **description)
+        self.unit = ValueUnit(**(unit or {}))
+
+    def describe(self) -> dict[str, Any]:
+        unit = self.unit.describe()
+        return super().describe() | ({} if unit is None else {"unit": unit})
 
     def forward(self, s: Tensor) -> Tensor:
+        if not self.mdp.choices:
+            return self.under(s, torch.zeros_like(s[..., 0], dtype=torch.long))
+        return self.under(s, self.mdp.alternatives.best(s, self.by_option(s)))
+
+    def under(self, s: Tensor, option: Tensor) -> Tensor:
+        """The actions (..., A) with these options (...)."""
         mdp = self.mdp
-        option = self.by_option(s).argmax(dim=-1) if mdp.choices else torch.zeros_like(s[..., 0], dtype=torch.long)
         y = self.interpolate(s, option)[: len(mdp.free)].movedim(0, -1)
         return mdp.from_shares(s, mdp.clamp_shares(mdp.join(mdp.options[option], y)))
+
+    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        values = self.unit.value(self.by_option(s))
+        options = [torch.full_like(s[..., 0], option, dtype=torch.long) for option in range(self.options)]
+        actions = torch.stack([self.under(s, option) for option in options], dim=-2)
+        return actions, self.mdp.alternatives.probabilities_at(s, values)
 
 
 class CutOffPolicy(NearFunction):

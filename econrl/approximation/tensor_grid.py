@@ -128,6 +128,8 @@ class TensorGrid:
 
     def curvature(self, values: Tensor) -> Tensor:
         """The mean of `bends` over all points and dimensions; NaN is left out."""
+        if self.d == 0:
+            return values.new_zeros(())
         return torch.stack([self.bends(values, i).nanmean() for i in range(self.d)]).mean()
 
     def best_spacing(self, values: Tensor, i: int, n: int, candidates: Sequence[float]) -> float:

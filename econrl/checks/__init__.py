@@ -1,10 +1,10 @@
 """Every promise that a spec makes, tested before anything is solved.
 
-Each file relies on what has passed before it: `declarations.py` (the class and its variables), `trial.py` (the points,
-and the bounds of actions), `shocks.py` (parameters of shocks that are functions), `unread.py` (what nothing reads),
-`functions.py` (the functions at these points), `preferences.py` (recursive utility), `groups.py` (exchangeable
-members), `gradients.py` (derivatives), `corners.py` (of the domain), `value.py` (discounting, closed forms, finite
-value).
+Each file relies on what has passed before it: `declarations.py` (the class and its variables), `options.py` (of
+choices), `trial.py` (the points, and the bounds of actions), `shocks.py` (parameters of shocks that are functions),
+`unread.py` (what nothing reads), `functions.py` (the functions at these points), `preferences.py` (recursive utility),
+`groups.py` (exchangeable members), `gradients.py` (derivatives), `corners.py` (of the domain), `value.py` (discounting,
+closed forms, finite value).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from econrl.checks.family import check_family
 from econrl.checks.functions import check_functions
 from econrl.checks.gradients import check_gradients
 from econrl.checks.groups import check_features, check_groups
+from econrl.checks.options import check_options
 from econrl.checks.preferences import check_declared_preferences, check_preferences
 from econrl.checks.shocks import check_varying_shocks
 from econrl.checks.trial import make_trial
@@ -49,6 +50,7 @@ def check(model: Model) -> list[str]:
     model = model.to("cpu", torch.float64)
     check_declarations(model)
     check_declared_preferences(model)
+    check_options(model)
     trial = make_trial(model)
     check_varying_shocks(trial.mdp, trial.s)
     unread = check_unread(make_trial(model.one) if isinstance(model, Family) else trial)

@@ -230,7 +230,8 @@ def flat_functions(trial: Trial) -> list[Flat]:
         # At given shares of the way between its bounds, an action is a function of the state through the bounds alone.
         y = mdp.shares(trial.s, trial.a)
         title = f"{name}.actions (their bounds)"
-        functions.append(Flat(title, bounds, lambda s, y, e: mdp.from_shares(s, y), [f"'{c}'" for c in actions], y))
+        bounded = [f"'{actions[column]}'" for column in mdp.free]
+        functions.append(Flat(title, bounds, lambda s, y, e: mdp.from_shares(s, y)[..., mdp.free], bounded, y))
     return functions
 
 

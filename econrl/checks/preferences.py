@@ -28,6 +28,11 @@ def check_preferences(trial: Trial) -> None:
     """Rewards, terminal values and closed forms that the preferences can take; a discount factor that is known today,
     where it must be; W and phi that rise, and an inverse that is one."""
     mdp, preferences = trial.mdp, trial.mdp.preferences
+    if mdp.alternatives.shocked is not None and not preferences.additive:
+        raise SpecError(
+            f"{trial.name}: the options of '{mdp.action_slot(mdp.alternatives.shocked).name}' have taste shocks, which "
+            f"add to a sum of rewards, and the model has {preferences.text()}; leave one of them out"
+        )
     rewards = mdp.flow(trial.s, trial.a)
     if isinstance(preferences, EpsteinZin):
         check_positive(trial, "reward", rewards)

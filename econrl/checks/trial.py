@@ -121,7 +121,7 @@ def batch_size(mdp: MDP) -> int:
 def check_bounds(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
     """Bounds of the right shape, finite, low <= high; returns where (B,) every action has some freedom, which must be
     somewhere."""
-    view, y = mdp.state(s), mdp.squash(u)
+    view, y = mdp.state(s), mdp.feasible_set.with_open_options(s, mdp.squash(u))
     chosen: dict[str, Tensor] = {}
     free = torch.ones(len(s), dtype=torch.bool)
     for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):

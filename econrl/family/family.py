@@ -129,8 +129,13 @@ class Family(Model):
 
     def action(self, i: int, versions: Sequence[Any]) -> Any:
         """The i-th action, with bounds that are those of the state's member."""
-        bounds = {side: self.bound(i, side, [getattr(v, side) for v in versions]) for side in versions[0].bounds}
-        return dataclasses.replace(versions[0], **bounds) if bounds else versions[0]
+        first = versions[0]
+        changed = {side: self.bound(i, side, [getattr(v, side) for v in versions]) for side in first.bounds}
+        if any(v.tastes != first.tastes for v in versions):
+            raise SpecError(f"{self.title}: the scale of the taste shocks on '{first.name}' cannot vary in one solve")
+        if first.available is not None:
+            changed["available"] = lambda s: listed(self.at(s).actions())[i].available(s)
+        return dataclasses.replace(first, **changed) if changed else first
 
     def bound(self, i: int, side: str, bounds: Sequence[Any]) -> Any:
         """The bound `side` of the i-th action: a number where all versions agree, else that of the state's member."""

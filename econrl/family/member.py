@@ -45,6 +45,9 @@ class AtParameters(StateFunction):
     def forward(self, s: Tensor) -> Tensor:
         return self.function(self.joined(s))
 
+    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        return self.function.lottery(self.joined(s))
+
     @property
     def knows_multipliers(self) -> bool:
         return self.function.knows_multipliers

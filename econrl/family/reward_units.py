@@ -132,9 +132,11 @@ class ScaledFamily(Family):
         return self.with_fields({"one": one, "units": units})
 
 
-def scaled(family: Family, device: torch.device, seed: int) -> ScaledFamily:
-    """The family in units of its own."""
+def scaled(family: Family, device: torch.device, seed: int) -> Family:
+    """The family in units of its own; as it is where there are taste shocks, whose scale is in the model's units."""
     mdp = MDP(family, device)
+    if mdp.tastes > 0:
+        return family
     units = RewardUnits(mdp).find(family, torch.Generator(device).manual_seed(seed))
     return ScaledFamily(one=family.one, over=family.over, units=units)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from econrl.optimality.complementarity import complementarity
 from econrl.optimality.euler import unit_of_marginal
 from econrl.problem.bellman import expected_value, lookahead
+from econrl.problem.lottery import drawn, expected, lottery
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
+
+SEED = 192_837_465  # of the options drawn where there are taste shocks
 
 
 def greedy_residuals(mdp: MDP, policy: Function, value: Function, s: Tensor, smooth: bool = True) -> Tensor:
@@ -36,17 +41,44 @@ def greedy_condition(mdp: MDP, policy: Function, value: Function, s: Tensor) -> 
 
 
 def residuals_given_choices(mdp: MDP, policy: Function, value: Function, s: Tensor, smooth: bool) -> Tensor:
-    """`greedy_residuals` where there are choices: those of the continuous actions option by option, and the regrets."""
-    a, found = policy(s), torch.zeros(len(s), mdp.A, dtype=s.dtype, device=s.device)
+    """`greedy_residuals` where there are choices: those of the continuous actions option by option, and the regrets.
+    Where there are taste shocks, the options are drawn."""
+    a = drawn(mdp, policy, s, torch.Generator(s.device).manual_seed(SEED))
+    found = torch.zeros_like(a)
     columns = [column for column, _ in mdp.choices]
     for option in mdp.options if mdp.free else []:
         rows = (a[:, columns] == option).all(dim=-1).nonzero().flatten()
         if len(rows) > 0:
-            residuals = greedy_residuals(mdp.given(option), lambda s: policy(s)[..., mdp.free], value, s[rows], smooth)
+            residuals = conditional(mdp.given(option), a[rows][:, mdp.free], value, s[rows], smooth)
             found[rows.unsqueeze(-1), mdp.tensor(mdp.free).long()] = residuals
     for column in columns:
-        found[:, column] = regret(mdp, value, s, a, column) / value(s).abs().mean().clamp(min=1e-12)
+        found[:, column] = regret_of(mdp, policy, value, s, a, column) / value(s).abs().mean().clamp(min=1e-12)
     return found
+
+
+def conditional(mdp: MDP, a: Tensor, value: Function, s: Tensor, smooth: bool) -> Tensor:
+    """`greedy_residuals` of the actions a (B, A) at states s (B, S)."""
+    return greedy_residuals(mdp, lambda _: a, value, s, smooth)
+
+
+def regret_of(mdp: MDP, policy: Function, value: Function, s: Tensor, a: Tensor, column: int) -> Tensor:
+    """What the best options of one choice would add to the value of a policy that chooses a (B, A), today alone, (B,):
+    its `regret` or, where the choice has taste shocks, what its probabilities cost against the logit of the values,
+
+        sigma log sum_d exp(Q_d / sigma) - sum_d P_d (Q_d - sigma log P_d) = sigma KL(P || logit of Q).
+    """
+    if column != mdp.alternatives.shocked:
+        return regret(mdp, value, s, a, column)
+    judge = partial(lookahead, mdp, value)
+    found = lottery(mdp, policy, s)
+    if found is None:
+        shares = mdp.shares(s, a)
+        free = shares[:, mdp.free]
+        actions = torch.stack([mdp.from_shares(s, mdp.join(row, free)) for row in mdp.options], dim=-2)
+    else:
+        actions = found[0]
+    Q = torch.stack([judge(s, actions[:, d]) for d in range(actions.shape[-2])], dim=-1)
+    return (mdp.alternatives.value_at(s, Q) - expected(mdp, policy, s, judge)).clamp(min=0)
 
 
 def regret(mdp: MDP, value: Function, s: Tensor, a: Tensor, column: int) -> Tensor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from econrl.problem.lottery import expected
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
@@ -35,7 +36,7 @@ def lookahead(mdp: MDP, value: Function, s: Tensor, a: Tensor) -> Tensor:
 
 def bellman_residual(mdp: MDP, policy: Function, value: Function, s: Tensor) -> Tensor:
     """T_a V(s) - V(s) at a = pi(s), r + E[beta V(s')] - V(s) where utility is additive."""
-    return lookahead(mdp, value, s, policy(s)) - value(s)
+    return expected(mdp, policy, s, lambda s, a: lookahead(mdp, value, s, a)) - value(s)
 
 
 def kernel(mdp: MDP, value: Function | None, s: Tensor, a: Tensor, e: Tensor | None = None) -> Tensor:

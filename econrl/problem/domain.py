@@ -14,6 +14,7 @@ from torch import Tensor
 
 from econrl.errors import SpecError
 from econrl.problem.layout import Slot
+from econrl.problem.lottery import drawn
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import move
 from econrl.problem.state_function import Function
@@ -167,7 +168,7 @@ def visited(mdp: MDP, policy: Function, generator: torch.Generator) -> tuple[lis
     s, kept, lost = mdp.sample_initial(n, generator), [], mdp.low.new_zeros(mdp.S)
     for _ in range(burn_in + periods):
         kept.append(s)
-        _, reached = move(mdp, s, policy(s), generator)
+        _, reached = move(mdp, s, drawn(mdp, policy, s, generator), generator)
         reached = reached[mdp.living(reached)[0]]
         near = (reached >= mdp.low - room) & (reached <= mdp.high + room)  # numbers that are none are not
         lost += (~near).sum(dim=0) / n

@@ -57,8 +57,9 @@ class FeasibleSet:
         return torch.cat([shares.clamp(y[..., start:stop]) for shares, start, stop in self.sets], dim=-1)
 
     def from_shares(self, s: Tensor, y: Tensor) -> Tensor:
-        """Actions a (..., A) at shares y: low + (high - low) y; where a bound is infinite, scale y from the other."""
-        return self._walk(s, y, lambda low, width, y_k: low + width * y_k)
+        """Actions a (..., A) at shares y: low + (high - low) y; where a bound is infinite, scale y from the other. An
+        option that is not available stands for the next one that is, counted on from 0 after the last."""
+        return self._walk(s, self.with_open_options(s, y), lambda low, width, y_k: low + width * y_k)
 
     def shares(self, s: Tensor, a: Tensor) -> Tensor:
         """The shares of actions a; equal parts, 1/(n + 1) of each, where low = high leaves no choice."""
@@ -83,7 +84,31 @@ class FeasibleSet:
         ok = y.isfinite().all(dim=-1)
         for shares, start, stop in self.sets:
             ok &= shares.feasible(y[..., start:stop], slack)
-        return ok
+        return ok & (a == self.with_open_options(s, a)).all(dim=-1)
+
+    def with_open_options(self, s: Tensor, y: Tensor) -> Tensor:
+        """y (..., A) with the next option that is available in the place of one that is not."""
+        for slot, open_now in self._open(s):
+            option, n = slot.read(y), open_now.shape[-1]
+            away = (torch.arange(n, device=y.device) - option.detach().unsqueeze(-1)) % n
+            nearest = away.masked_fill(~open_now, n).argmin(dim=-1).to(y)
+            columns = [nearest if c == slot.start else y[..., c].expand(nearest.shape) for c in range(y.shape[-1])]
+            y = torch.stack(columns, dim=-1)
+        return y
+
+    def _open(self, s: Tensor) -> list[tuple[Slot, Tensor]]:
+        """The choices of which not all options are available everywhere, with those that are at s, (..., n) each."""
+        found = [(slot, kind.open_options(self.state(s), s)) for kind, slot in self.laid]
+        return [(slot, open_now) for slot, open_now in found if open_now is not None]
+
+    def available(self, s: Tensor, options: Tensor) -> Tensor | None:
+        """Which of the rows of options (D, A) of all actions are available at the states s (..., S), (..., D); None
+        where all are everywhere."""
+        allowed = None
+        for slot, open_now in self._open(s):
+            own = open_now[..., options[:, slot.start].long()]
+            allowed = own if allowed is None else allowed & own
+        return allowed
 
     def view(self, a: Tensor) -> View:
         """Actions (..., A) by name, the choices made beforehand among them."""

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from econrl.errors import SpecError
 from econrl.problem.layout import Slot
+from econrl.problem.lottery import lottery, taste
 from econrl.problem.mdp import MDP
+from econrl.problem.state_function import Function
 
 Points = pd.DataFrame | dict[str, Any] | Tensor
 MOST_ROWS, FEWEST = 500, 5  # rows of a default table; values of each continuous state in it
@@ -87,6 +89,15 @@ def write_actions(mdp: MDP, points: Points, a: Tensor) -> Any:
     return {slot.name: slot.read(a) for slot in mdp.action_slots}
 
 
+def write_named(points: Points, values: dict[str, Tensor]) -> Any:
+    """Named tensors (..., n) in the kind of `points`; for a tensor the only one of them."""
+    if isinstance(points, Tensor):
+        return next(iter(values.values()))
+    if isinstance(points, pd.DataFrame):
+        return named_frame(values, len(points)).set_axis(points.index)
+    return values
+
+
 def write_value(points: Points, v: Tensor) -> Any:
     """Values (...) in the kind of `points`: a Series for a DataFrame."""
     return pd.Series(v.cpu().numpy(), index=points.index, name="value") if isinstance(points, pd.DataFrame) else v
@@ -107,13 +118,24 @@ def named_frame(values: dict[str, Any], n: int) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def full_frame(mdp: MDP, s: Tensor, a: Tensor) -> pd.DataFrame:
-    """States, actions, outcomes and reward at (n, S), (n, A)."""
+def full_frame(mdp: MDP, policy: Function, s: Tensor, a: Tensor) -> pd.DataFrame:
+    """States, actions, outcomes and reward at (n, S), (n, A). Where a choice has taste shocks, its options'
+    probabilities follow the actions, and the reward holds the mean of the chosen option's shock."""
     outcomes = mdp.model.outcomes(mdp.state(s), mdp.actions(a))
     choices = [column for column, _ in mdp.choices]
     actions = {v.name: v.read(a).int() if v.start in choices else v.read(a) for v in mdp.action_slots}
-    frames = [states_frame(mdp, s), named_frame(actions, len(s)), named_frame(outcomes, len(s))]
-    return pd.concat([*frames, named_frame({"reward": mdp.flow(s, a)}, len(s))], axis=1)
+    p = {f"{name}_p": value for name, value in probabilities(mdp, policy, s).items()}
+    shown = [actions, p, outcomes, {"reward": mdp.flow(s, a) + taste(mdp, policy, s, a)}]
+    return pd.concat([states_frame(mdp, s), *(named_frame(values, len(s)) for values in shown)], axis=1)
+
+
+def probabilities(mdp: MDP, policy: Function, s: Tensor) -> dict[str, Tensor]:
+    """The probability of each option of the choice with taste shocks at s (..., S), (..., n), by its name; empty where
+    a policy draws nothing."""
+    found = lottery(mdp, policy, s)
+    if found is None or mdp.alternatives.shocked is None:
+        return {}
+    return {mdp.action_slot(mdp.alternatives.shocked).name: found[1][..., mdp.alternatives.members].sum(dim=-1)}
 
 
 def profile_table(simulation: pd.DataFrame, quantiles: Sequence[float]) -> pd.DataFrame:

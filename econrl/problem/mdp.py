@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from econrl.errors import SpecError
+from econrl.problem.alternatives import Alternatives
 from econrl.problem.expectation import Expectation
 from econrl.problem.feasible_set import FeasibleSet
 from econrl.problem.groups import Group, groups_of
@@ -82,6 +83,10 @@ class MDP:
         self._writers = {name: f for name, f in writers.items() if f is not None}
 
         self.feasible_set = FeasibleSet(self.action_variables, self.action_slots, self._read, self.made)
+        self.alternatives = Alternatives(
+            self.feasible_set, self.join(self.options, self.options.new_zeros(len(self.free)))
+        )
+        """The combinations of options, and how their values are compared."""
         if like is not None and at_home and like.quadrature == self.quadrature:
             self.expectation: Expectation = like.expectation
         else:
@@ -262,6 +267,15 @@ class MDP:
         for column, n in self.choices:
             u[..., column] = torch.randint(n, u.shape[:-1], generator=generator, device=u.device).to(u)
         return u
+
+    @property
+    def tastes(self) -> float:
+        """Scale of the taste shocks on the options of a choice; zero where there are none."""
+        return self.alternatives.tastes
+
+    def options_of(self, a: Tensor) -> Tensor:
+        """The options (..., C) in actions a (..., A)."""
+        return a[..., [column for column, _ in self.choices]]
 
     def action_slot(self, column: int) -> Slot:
         """The action to which a column belongs."""

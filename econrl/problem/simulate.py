@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from econrl.problem.lottery import drawn
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
@@ -34,7 +35,7 @@ def paths(
     stands still in its last period's state. Of the shocks `given` (n, T, E) those that are NaN are drawn."""
     states, actions = [], []
     for t in range(periods):
-        a = policy(s)
+        a = drawn(mdp, policy, s, generator)
         states.append(s)
         actions.append(a)
         _, reached = move(mdp, s, a, generator, None if given is None else given[:, t])
@@ -69,7 +70,7 @@ def ergodic_states(
     for t in range(burn_in + periods):
         if t >= burn_in:
             visited.append(s)
-        _, reached = move(mdp, s, policy(s), generator)
+        _, reached = move(mdp, s, drawn(mdp, policy, s, generator), generator)
         restarts = restarts + (mdp.living(reached)[0] & ~mdp.inside(reached, MARGIN)).sum()
         s = go_on(mdp, reached, generator)
     return torch.cat(visited), float(restarts) / (n * (burn_in + periods))
@@ -106,7 +107,7 @@ def discounted(
     sums, factor, beta = [torch.zeros_like(s[..., 0]) for _ in flows], torch.ones_like(s[..., 0]), beta or mdp.discount
     for _ in range(periods):
         living, at = mdp.living(s)
-        a = policy(at)
+        a = drawn(mdp, policy, at, generator)
         e, reached = move(mdp, at, a, generator)
         earned, discount = [x(at, a) for x in flows], beta(at, a, e)
         if mdp.horizon is not None:

@@ -55,6 +55,12 @@ class StateFunction(nn.Module):
         whole[self.mdp.whole] = True
         return known[0].masked_fill(whole, -torch.inf), known[1].masked_fill(whole, torch.inf)
 
+    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a choice has taste shocks, so that what is chosen is random (`lottery.py`): a policy's actions
+        (..., D, A) under each combination of options at states s (..., S), and the probability (..., D) of each. Called
+        as a function, it then gives the most likely ones."""
+        raise NotImplementedError(f"{type(self).__name__} does not know what it does where there are taste shocks")
+
     @property
     def follows_value(self) -> bool:
         """Whether a policy looks for the best action given a value, each time that it is asked. It is dear then, and

@@ -56,6 +56,7 @@ class Auto(Method):
     warm: ClassVar[bool] = True
     choices: ClassVar[bool] = True
     recursive: ClassVar[bool] = True  # type: ignore[misc]
+    tastes: ClassVar[bool] = True
 
     hidden: tuple[int, ...] = Newton.hidden
     """Widths of the hidden layers of the polished policy and value."""

@@ -299,6 +299,10 @@ class ActionKind(Variable):
     bounds: ClassVar[tuple[str, ...]] = ()
     """The names of the fields that hold a bound: a number, a function of the state, f(s), or of the state and the
     actions declared earlier, f(s, a)."""
+    tastes: float = 0.0
+    """Scale of the taste shocks on the options of a discrete action; zero where there are none."""
+    available: Callable[..., Any] | None = None
+    """The function of the state that says which options of a discrete action there are; None: all, everywhere."""
 
     @property
     def shares(self) -> ShareSet:
@@ -309,6 +313,11 @@ class ActionKind(Variable):
         """(low, width) at the views s and a of the state and of the actions declared earlier, each (..., 1) or
         (..., n), like the flat states `like` (..., S)."""
         raise NotImplementedError
+
+    def open_options(self, s: Any, like: Tensor) -> Tensor | None:
+        """Which options of a discrete action may be taken at the view s, (..., n) of bool, like the flat states `like`
+        (..., S); None where all may be everywhere."""
+        return None
 
     def at(self, bound: Bound, s: Any, a: Any, like: Tensor) -> Tensor:
         """A bound's value at (s, a), (1,), (..., 1) or (..., n)."""
@@ -398,10 +407,22 @@ class Budget(ActionKind):
 @dataclass(frozen=True)
 class Choice(ActionKind):
     """A discrete action: one of n options. The spec reads the number of the option, 0.0 to n - 1, one for each member
-    of the batch: torch.where(a.work == 1, ...), or a.work * wage."""
+    of the batch: torch.where(a.work == 1, ...), or a.work * wage.
+
+    With `tastes` sigma > 0 each option d has a taste shock sigma eps_d in every period, which is seen before the
+    choice: iid extreme values of type I with mean zero. Then, with v_d what option d is worth without it (Rust 1987),
+
+        V = E max_d { v_d + sigma eps_d } = sigma log sum_d exp(v_d / sigma),    P(d) = exp((v_d - V) / sigma),
+        E[ sigma eps_d | d is chosen ] = -sigma log P(d)
+
+    `available` says which options there are: a function of the state that gives n of them, each a bool or a tensor of
+    the batch's shape, as in lambda s: (True, s.m > self.price), or one tensor (..., n).
+    """
 
     name: str
     n: int
+    tastes: float = 0.0
+    available: Callable[..., Any] | None = None
 
     size = None
 
@@ -412,11 +433,29 @@ class Choice(ActionKind):
     def interval(self, s: Any, a: Any, like: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(like[..., :1]), torch.ones_like(like[..., :1])
 
+    def open_options(self, s: Any, like: Tensor) -> Tensor | None:
+        if self.available is None:
+            return None
+        found = self.available(s)
+        if isinstance(found, Sequence):
+            found = torch.stack([torch.as_tensor(x, device=like.device).expand(like.shape[:-1]) for x in found], dim=-1)
+        return found.expand(*like.shape[:-1], self.n)
+
     def check(self, title: str) -> None:
         check_several(self.n, title)
+        if not is_finite_number(self.tastes) or self.tastes < 0:
+            raise SpecError(
+                f"{title} has tastes = {self.tastes!r}; it must be the scale of the taste shocks, a finite number of 0 "
+                "(none) or more"
+            )
+        if self.available is not None and not (callable(self.available) and takes_state_only(self.available)):
+            raise SpecError(
+                f"{title} has available = {self.available!r}; it must be a function of the state, f(s), that says "
+                f"which of the {self.n} options there are"
+            )
 
     def text(self) -> str:
-        return f"{self.name} (one of {self.n})"
+        return f"{self.name} (one of {self.n}{', with taste shocks' if self.tastes > 0 else ''})"
 
 
 # Bounds

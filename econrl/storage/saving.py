@@ -186,6 +186,11 @@ def fingerprint(mdp: MDP) -> dict[str, Any]:
     values += mdp.tables
     if mdp.horizon is not None:
         values.append(mdp.terminal(torch.cat([s[:, :-1], torch.full_like(s[:, -1:], mdp.horizon)], dim=-1)))
+    if mdp.tastes > 0:
+        values.append(mdp.tensor([mdp.tastes]))
+    available = mdp.alternatives.available(s)
+    if available is not None:
+        values.append(available.to(s))
     layouts = (mdp.state_slots, mdp.action_slots, mdp.shock_slots)
     names = [column for layout in layouts for column in columns_of(layout)]
     return {"names": names, "values": torch.cat([v.flatten() for v in values]).tolist()}

@@ -115,7 +115,7 @@ def test_the_reservation_wage():
         assert found == pytest.approx(w, rel=tolerance)
 
 
-def test_engines_are_replaced_as_rust_s_logit_says():
+def test_engines_are_replaced_nearly_as_rust_s_logit_says_with_a_taste_among_the_states():
     """Against Rust's fixed point, computed by its own recursion on the same odometer: V(x) = log sum_d exp(v_d(x)), and
     the logit of v. Tastes at a distance of a half: the sum errs by distance^2 / 32 a month, times 40 months that count;
     a share by half of the probability of one taste, at most 1/16."""

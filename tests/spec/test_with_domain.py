@@ -79,7 +79,7 @@ def test_group_features_are_kept():
         (StochasticGrowth(), {"k": (1.1, 0.9)}, "low must be below high"),
         (StochasticGrowth(), {"k": ("a", 1.0)}, "must be numbers"),
         (StochasticGrowth(), {"k": (0.0, float("nan"))}, "finite"),
-        (RustBus(), {"taste": (0, 1)}, "MarkovChain, whose domain cannot be set"),
+        (RustBus(tastes=3), {"taste": (0, 1)}, "MarkovChain, whose domain cannot be set"),
         (Family(one=StochasticGrowth(), over={"gamma": (1.0, 2.0)}), {"gamma": (0.5, 3.0)}, "no state 'gamma'"),
     ],
 )

@@ -30,6 +30,7 @@ class Method:
     threads: ClassVar[int] = 1  # small networks and grids: a second thread costs more than it brings
     warm: ClassVar[bool] = False  # whether it can begin from a solution
     choices: ClassVar[bool] = False  # whether it can treat discrete choices
+    tastes: ClassVar[bool] = False  # whether it can where their options have taste shocks
     recursive: bool = False  # whether it can treat utility that is recursive
     improves: ClassVar[bool] = True  # whether it looks for the best policy, rather than judge one
     nodes: int  # quadrature nodes a shock, a setting of every method
@@ -41,6 +42,9 @@ class Method:
             return f"it takes continuous actions alone, and {names} is a discrete choice"
         if not mdp.preferences.additive and not self.recursive:
             return f"it takes sums of rewards alone, and the model has {mdp.preferences.text()}"
+        if mdp.alternatives.shocked is not None and not self.tastes:
+            name = mdp.action_slot(mdp.alternatives.shocked).name
+            return f"it takes no taste shocks, and the options of '{name}' have them"
         return self.refuse(mdp)
 
     def refuse(self, mdp: MDP) -> str | None:

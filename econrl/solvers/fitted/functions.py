@@ -6,6 +6,7 @@ An option's value is smooth, too; V is the largest of them.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -64,6 +65,11 @@ class Cells:
             s[:, column] = value
         return s
 
+    def open(self, s: Tensor, option: int) -> Tensor:
+        """Those of the states s (N, S) at which an option is available."""
+        available = self.mdp.alternatives.available(s)
+        return s if available is None else s[available[:, option]]
+
 
 def by_cell(cells: Tensor, x: Tensor, f: Callable[[int, Tensor], Tensor]) -> Tensor:
     """f(cell, rows) of the rows of x (N, ...), those of each cell together."""
@@ -96,7 +102,8 @@ class FittedFunction(StateFunction):
 
 
 class FittedValue(FittedFunction):
-    """V(s) = max over options of V_d(s), each by a network of its period and regime in a unit of its own.
+    """V(s) = max over options of V_d(s), or what taste shocks make of it (`alternatives.py`), each V_d by a network of
+    its period and regime in a unit of its own.
 
     `units` are those of each cell; None where an option has no value."""
 
@@ -128,7 +135,9 @@ class FittedValue(FittedFunction):
 
     def forward(self, s: Tensor) -> Tensor:
         flat = s.reshape(-1, s.shape[-1])
-        v = self.of_option(0, flat) if self.cells.options == 1 else self.of_options(flat).amax(dim=-1)
+        if self.cells.options == 1:
+            return self.of_option(0, flat).reshape(s.shape[:-1])
+        v = self.mdp.alternatives.value_at(flat, self.of_options(flat))
         return v.reshape(s.shape[:-1])
 
 
@@ -195,23 +204,31 @@ class FittedPolicy(FittedFunction):
             found.append(y_part)
         return torch.cat(found)
 
-    def rough(self, s: Tensor) -> Tensor:
-        """The networks' actions (N, A) at states s (N, S), which cost little."""
-        return self.by_option(self.network_shares, s)
+    @property
+    def rough(self) -> FittedPolicy:
+        """The networks' actions as they are, which cost little: the same policy without corrections."""
+        found = copy.copy(self)
+        found.corrections = 0
+        return found
 
-    def by_option(self, shares: Callable[[int, Tensor], Tensor], s: Tensor) -> Tensor:
-        """The actions (N, A) with these shares under the best option."""
-
-        def under(option: int, s: Tensor) -> Tensor:
-            mdp = self.problems[option][0]
-            return self.mdp.join(self.mdp.options[option], mdp.from_shares(s, shares(option, s)))
-
-        best = 0 * s[:, 0].long() if self.cells.options == 1 else self.value.of_options(s).argmax(dim=-1)
-        return by_cell(best, s, under)
+    def under(self, option: int, s: Tensor) -> Tensor:
+        """The actions (N, A) under an option at states s (N, S)."""
+        mdp = self.problems[option][0]
+        return self.mdp.join(self.mdp.options[option], mdp.from_shares(s, self.shares(option, s)))
 
     def forward(self, s: Tensor) -> Tensor:
-        a = self.by_option(self.shares, s.reshape(-1, s.shape[-1]))
+        flat = s.reshape(-1, s.shape[-1])
+        best = torch.zeros_like(flat[:, 0], dtype=torch.long)
+        if self.cells.options > 1:
+            best = self.mdp.alternatives.best(flat, self.value.of_options(flat))
+        a = by_cell(best, flat, self.under)
         return a.reshape(*s.shape[:-1], a.shape[-1])
+
+    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        flat = s.reshape(-1, s.shape[-1])
+        p = self.mdp.alternatives.probabilities_at(flat, self.value.of_options(flat))
+        actions = torch.stack([self.under(option, flat) for option in range(self.cells.options)], dim=-2)
+        return actions.reshape(*s.shape[:-1], *actions.shape[1:]), p.reshape(*s.shape[:-1], p.shape[-1])
 
 
 def objective(mdp: MDP, value: StateFunction, s: Tensor, y: Tensor) -> Tensor:

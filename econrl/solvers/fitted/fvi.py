@@ -48,6 +48,7 @@ class FVI(Method):
     name: ClassVar[str] = "fvi"
     choices: ClassVar[bool] = True
     recursive: ClassVar[bool] = True  # type: ignore[misc]
+    tastes: ClassVar[bool] = True
 
     states: int | None = None
     """States at which maxima are taken, a period, option and regime; None: 300 for each continuous state."""

@@ -43,12 +43,13 @@ class Maxima:
 
 
 def maxima(policy: FittedPolicy, option: int, s: Tensor, known: bool, look_at_the_clock: Callable[[], None]) -> Maxima:
-    """The maxima of r + E[beta V(s')] at states s (N, S) under an option, V being the policy's value; from the shares
-    of its network where they are `known`, and from a few others.
+    """The maxima of r + E[beta V(s')] at states s (N, S) under an option, where it is available, V being the policy's
+    value; from the shares of its network where they are `known`, and from a few others.
 
     Raises SolveError where the model gives no number.
     """
     mdp, _, bounds = policy.problems[option]
+    s = policy.value.cells.open(s, option)
     Q = partial(objective, mdp, policy.value)
     starts = mdp.squash(candidates(mdp.A).to(s))
     size = max(NUMBERS // (len(mdp.nodes) * (mdp.A + 1) * sum(policy.hidden)), 1)

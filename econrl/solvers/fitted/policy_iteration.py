@@ -57,7 +57,7 @@ class PolicyIteration(Fitted):
         u = u.clone()
         for (column, _), number in zip(mdp.choices, mdp.options[option].tolist(), strict=True):
             u[column] = number
-        s = s.clone().requires_grad_()
+        s = self.cells.open(s, option).clone().requires_grad_()
         v = lifetime_reward(mdp, u.unsqueeze(0), s, self.generator).squeeze(0)
         slopes = torch.autograd.grad(v.sum(), s, materialize_grads=True)[0] if v.requires_grad else torch.zeros_like(s)
         v, slopes, s = v.detach(), slopes[:, mdp.continuous], s.detach()
@@ -192,7 +192,8 @@ class PolicyValue(nn.Module):
     def largest(self, theta: Parameters, s: Tensor) -> Tensor:
         """V (J,) at states (J, S) of any regime."""
         cells = self.value.cells
-        v = self.values(theta, s).unflatten(-1, (cells.options, cells.each)).amax(dim=-2)
+        v = self.values(theta, s).unflatten(-1, (cells.options, cells.each)).movedim(-2, -1)
+        v = self.mdp.alternatives.value_at(s.unsqueeze(-2), v)
         if cells.each == 1:
             return v.squeeze(-1)
         own = torch.nn.functional.one_hot(cells.regime(s), cells.each).bool()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from econrl.approximation.constant_shares import best_constant_shares
+from econrl.problem.lottery import drawn
 from econrl.problem.mdp import MDP
 from econrl.problem.simulate import move
 from econrl.problem.state_function import Function
@@ -33,7 +34,7 @@ def lives(mdp: MDP, policy: Function, n: int, generator: torch.Generator) -> Ten
     s, visited = mdp.sample_initial(n, generator), []
     for _ in range(mdp.horizon or 1):
         visited.append(s)
-        _, reached = move(mdp, s, policy(s), generator)
+        _, reached = move(mdp, s, drawn(mdp, policy, s, generator), generator)
         here = torch.cat([s[:, :-1], reached[:, -1:]], dim=-1)
         s = torch.where(reached.isfinite().all(dim=-1, keepdim=True), reached, here)
     return torch.stack(visited)

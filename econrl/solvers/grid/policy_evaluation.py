@@ -147,9 +147,7 @@ def evaluation(
                 m = preferences.certainty(v, weights, beta)
                 by_m = preferences.slopes(reward, m)[1].unsqueeze(-1)
                 factor = by_m * weights * preferences.tilt(v, m.unsqueeze(-1), beta)
-            if value.unit.power is not None:
-                factor = factor * value.unit.slope(value.raw(then))
-            yield then[..., value.mdp.continuous], value.layer(then), factor
+            yield value.derivative(then, factor)
 
     future = value.grid.expectation(weighted(), value.layers)
     x = value.unit.raw(v[fill.alive])
@@ -201,7 +199,7 @@ def evaluate(
 
 def is_linear(value: GridValue) -> bool:
     """Whether the equation of a policy's value is linear in what is interpolated."""
-    return value.unit.power is None and value.mdp.preferences.additive
+    return value.unit.power is None and value.mdp.preferences.additive and value.mdp.tastes == 0
 
 
 def discounting_fails(mdp: MDP, policy: Function, s: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -93,7 +93,7 @@ class GridIteration:
         self.value.unit = unit or self.value.unit
         self.given = [mdp.given(option) for option in mdp.options]
         self.starts = candidates(len(mdp.free)).to(mdp.device, mdp.dtype)
-        each = len(mdp.nodes) * self.value.grid.terms
+        each = len(mdp.nodes) * self.value.grid.terms * (len(mdp.options) if mdp.tastes > 0 else 1)
         self.chunk = max(CHUNK.get(mdp.device.type, CHUNK["cpu"]) // each, 1)
 
     def begin(self, rough: GridIteration | None = None) -> None:
@@ -122,14 +122,14 @@ class GridIteration:
 
     def stay(self) -> None:
         """Begin from a policy that keeps the state about where it is, as if it stayed there for ever."""
-        u = []
-        for mdp in self.given:
+        self.u = self.s.new_zeros(len(self.given) * len(self.s), len(self.mdp.free))
+        for option, mdp in enumerate(self.given):
             stay = partial(staying, mdp, self.usual_reward(mdp))
-            for part in self.s.split(self.chunk):
+            for rows in self.open_rows(option):
                 self.look_at_the_clock()
-                start, nearness = best_candidate(stay, part, self.starts, FIRST_LIMIT)
-                u.append(newton(stay, part, start, nearness, limit=FIRST_LIMIT)[0])
-        self.u = torch.cat(u)
+                start, nearness = best_candidate(stay, self.s[rows], self.starts, FIRST_LIMIT)
+                found = newton(stay, self.s[rows], start, nearness, limit=FIRST_LIMIT)[0]
+                self.u[option * len(self.s) + rows] = found
         self.leave_out(torch.cat([mdp.reward(self.s, mdp.act(self.s, u)) for mdp, u in self.by_option(self.u)]))
         first = torch.cat([today_for_ever(mdp, self.s, mdp.act(self.s, u)) for mdp, u in self.by_option(self.u)])
         if self.unit is None:
@@ -210,18 +210,35 @@ class GridIteration:
         self.store(t)
         return self.v
 
+    @property
+    def open(self) -> Tensor:
+        """At which of the states each option is available, (D, N)."""
+        available = self.mdp.alternatives.available(self.s)
+        return (
+            torch.ones_like(self.s[:, 0], dtype=torch.bool).expand(len(self.given), -1)
+            if available is None
+            else available.T
+        )
+
+    def open_rows(self, option: int) -> Sequence[Tensor]:
+        """The numbers of the states at which an option is available, a chunk at a time."""
+        return self.open[option].nonzero().flatten().split(self.chunk)
+
     def leave_out(self, values: Tensor) -> None:
-        """Leave the states out at which none of these values (D N,) is finite. Raises SolveError where there are too
-        few others, where an option alone has no value, and where the model gives no number inside the grid."""
-        alive = values.isfinite().view(len(self.given), -1)
+        """Leave the states out at which none of these values (D N,) is finite; and of an option, those at which it is
+        not available. Raises SolveError where there are too few others, where an option alone has no value, and where
+        the model gives no number inside the grid."""
+        open_now = self.open
+        alive = open_now & values.isfinite().view(len(self.given), -1)
         out = ~alive.any(dim=0)
-        wrong = (alive.logical_not() & ~out).flatten() | self.undefined(out)
+        wrong = (open_now & (~alive & ~out | self.undefined(out))).flatten()
         if not wrong.any():
             try:
-                self.fill = Fill(self.value.grid.mesh(), alive.view(self.value.layers, -1))
+                layers = self.value.layers, -1
+                self.fill = Fill(self.value.grid.mesh(), alive.reshape(layers), open_now.reshape(layers))
                 return
             except ValueError:
-                wrong = ~alive.flatten()
+                wrong = (open_now & ~alive).flatten()
         option, row = divmod(int(wrong.int().argmax()), len(self.s))
         raise SolveError(self.explain(self.given[option], self.s[row : row + 1]))
 
@@ -234,6 +251,7 @@ class GridIteration:
         self.value.fit(v, period)
         shares = self.shares(self.u)
         if self.mdp.choices:
+            self.policy.unit = self.value.unit
             shares = torch.cat([shares, self.value.unit.raw(v)], dim=-1)  # the best option is that of the largest
         self.policy.fit(shares, period)
 
@@ -248,29 +266,27 @@ class GridIteration:
     def improve(self, s: Tensor, u: Tensor | None, scan: bool) -> tuple[Tensor, Tensor]:
         """Maximisers u (D N, A) and maxima (D N,), from a former u where given and, with `scan`, from all candidates.
         States without a value get what their neighbours have. Raises OutOfTime between two batches of states."""
-        found, values, gains = [], [], []
+        found = s.new_zeros(len(self.given) * len(s), len(self.mdp.free))
+        v, gain = found.new_full(found.shape[:1], -torch.inf), found.new_zeros(found.shape[:1])
         for option, mdp in enumerate(self.given):
             Q = partial(self.Q, mdp)
-            for start in range(0, len(s), self.chunk):
+            for rows in self.open_rows(option):
                 self.look_at_the_clock()
-                part = s[start : start + self.chunk]
+                part, at = s[rows], option * len(s) + rows
                 best, value = best_candidate(Q, part, self.starts if scan else self.starts[:0])
                 before = torch.full_like(value, -torch.inf)
                 if u is not None:
-                    former = u[option * len(s) + start :][: len(part)]
+                    former = u[at]
                     before = evaluate(Q, part, former)
                     best, value = better(former, before, best, value)
-                best, value = newton(Q, part, best, value)
-                gains.append(value - before)
-                found.append(best)
-                values.append(value)
-        v, gain = torch.cat(values), torch.cat(gains)
+                found[at], v[at] = newton(Q, part, best, value)
+                gain[at] = v[at] - before
         self.leave_out(v)
         self.gained = self.fill.alive & (gain > FLAT * (v.abs() + v[self.fill.alive].abs().mean()))
-        return self.fill.nearest(torch.cat(found)), self.value.filled(v, self.fill)
+        return self.fill.nearest(found), self.value.filled(v, self.fill)
 
     def undefined(self, rows: Tensor) -> Tensor:
-        """Which of these states (N,), for each option (D N,), lie inside the grid where the model gives NaN."""
+        """Which of these states (N,), for each option (D, N), lie inside the grid where the model gives NaN."""
         low, high = self.mdp.tensor(self.value.grid.low), self.mdp.tensor(self.value.grid.high)
         x = self.s[:, self.mdp.continuous]
         inside = (rows & ((x > low) & (x < high)).all(dim=-1)).nonzero().flatten()
@@ -281,7 +297,7 @@ class GridIteration:
                 a = mdp.act(s, u)
                 moved = mdp.transition(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes).isnan().flatten(1).any(dim=-1)
                 found[option, row] = moved | mdp.reward(s, a).isnan().any(dim=-1)
-        return found.flatten()
+        return found
 
     def explain(self, mdp: MDP, s: Tensor) -> str:
         """Why there is no finite value at the state s (1, S), whatever the action."""
@@ -408,7 +424,8 @@ class ValueIteration(Iteration):
         self.begin_on(state["grid"], ValueUnit(**(state["unit"] or {})))
         self.it.s = self.it.value.states()
         self.it.u, self.it.v = (state[name].to(self.it.s) for name in ("u", "v"))
-        self.it.fill = Fill(self.it.value.grid.mesh(), state["alive"].view(self.it.value.layers, -1))
+        alive = state["alive"].view(self.it.value.layers, -1)
+        self.it.fill = Fill(self.it.value.grid.mesh(), alive, needed=alive)
         self.it.store()
 
 

@@ -32,6 +32,7 @@ class VI(OnTensorGrid):
     name: ClassVar[str] = "vi"
     choices: ClassVar[bool] = True
     recursive: ClassVar[bool] = True  # type: ignore[misc]
+    tastes: ClassVar[bool] = True
 
     howard: int = 200
     """Steps of GMRES at most in each policy evaluation; 0 is plain value iteration."""

@@ -2,7 +2,9 @@
 
     y = r + beta max_d' Q'(s', d'),        loss = E[ Huber(Q(s, d) - y) ]
 
-Prime on Q is the target network. Continuous actions are put on a grid (`action_menu.py`), choices are what they are.
+Prime on Q is the target network. With taste shocks of scale sigma on a choice, sigma log sum_d' exp(Q'(s', d') / sigma)
+takes the place of the maximum (`alternatives.py`), and the policy is a logit. Continuous actions are put on a grid
+(`action_menu.py`), choices are what they are.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from econrl.solvers.off_policy.learner import Experience, OffPolicy, OffPolicyLe
 
 
 def highest_value(Q_target: MenuValue, s: Tensor) -> Tensor:
-    """max_d Q'(s, d): the value that the target bootstraps from."""
-    return Q_target.Q(s).amax(dim=-1)
+    """max_d Q'(s, d), or its expectation over taste shocks: the value that the target bootstraps from."""
+    return Q_target(s)
 
 
 def huber_loss(delta: Tensor, weights: Tensor) -> Tensor:
@@ -43,6 +45,7 @@ class DQN(OffPolicy):
 
     name = "dqn"
     choices = True
+    tastes = True
     light = True
 
     actions: int = 21
@@ -91,8 +94,8 @@ class DQNLearner(OffPolicyLearner):
         self.experience = Experience(method, mdp, self.generator, self.explore)
 
     def explore(self, s: Tensor) -> Tensor:
-        """u (B, A) of the greedy actions, and with probability epsilon of any on the menu."""
-        best, n = self.Q.Q(s).argmax(dim=-1), len(self.Q.menu)
+        """u (B, A) of the policy's actions, and with probability epsilon of any on the menu."""
+        best, n = self.Q.drawn(s, self.generator), len(self.Q.menu)
         random = torch.randint(n, best.shape, generator=self.generator, device=best.device)
         dice = torch.rand(best.shape, generator=self.generator, device=best.device)
         return self.Q.menu[torch.where(dice < self.method.epsilon, random, best)]

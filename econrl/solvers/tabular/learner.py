@@ -22,7 +22,9 @@ from torch import Tensor
 from econrl.approximation.action_menu import TableMenuValue, greedy, menu_of, size_of_menu
 from econrl.approximation.constant_shares import ConstantShares, best_constant_shares
 from econrl.approximation.finite_mdp import Table, TableValue, states_of, tabulate
+from econrl.problem.alternatives import Alternatives
 from econrl.problem.diagnose import Broken
+from econrl.problem.lottery import draw
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.memory import free_memory
@@ -38,13 +40,14 @@ SAME = 1e-12
 @dataclass
 class Step:
     """A step of E environments: from the states i by the actions d, with rewards r, to the states j, and the actions
-    that come next, d_next; (E,) each."""
+    that come next, d_next, with the means of their taste shocks; (E,) each."""
 
     i: Tensor
     d: Tensor
     r: Tensor
     j: Tensor
     d_next: Tensor
+    shock: Tensor | float = 0.0
 
 
 def learn(Q: Tensor, visits: Tensor, at: Tensor, error: Tensor, beta: float, power: float) -> None:
@@ -67,26 +70,34 @@ class Walk:
         self.Q = torch.where(table.allowed, first, -torch.inf).to(table.R)
         self.visits = torch.zeros_like(self.Q)
         self.i = self.anywhere()
-        self.d = self.pick(self.i, 1.0)
+        self.d, _ = self.pick(self.i, 1.0)
         self.age = torch.randint(method.episode, self.i.shape, generator=generator)
 
     def anywhere(self) -> Tensor:
         """Numbers (E,) of states, each as likely as any other."""
         return torch.randint(len(self.Q), (self.method.environments,), generator=self.generator)
 
-    def pick(self, i: Tensor, epsilon: float) -> Tensor:
-        """Actions in the states i: the greedy one, and with probability epsilon any of those allowed."""
+    def pick(self, i: Tensor, epsilon: float) -> tuple[Tensor, Tensor | float]:
+        """Actions in the states i, the greedy one, and with probability epsilon any of those allowed; and the means of
+        their taste shocks. Where there are such shocks, the greedy action is drawn, and one at random does not heed
+        them."""
         dice = torch.rand(len(i), generator=self.generator)
         random = self.table.draw_action(i, self.generator)
-        return torch.where(dice < epsilon, random, self.Q[i].argmax(dim=-1))
+        if self.table.comparison is None:
+            return torch.where(dice < epsilon, random, self.Q[i].argmax(dim=-1)), 0.0
+        p = self.table.comparison.probabilities(self.Q[i])
+        own = draw(p, self.generator)
+        shock = self.table.comparison.shocks(p).gather(-1, own.unsqueeze(-1)).squeeze(-1)
+        explores = dice < epsilon
+        return torch.where(explores, random, own), torch.where(explores, 0.0, shock)
 
     def update(self, rate: float) -> None:
         """Every environment makes a step and learns from it; a share `rate` of the run is left."""
         method, epsilon = self.method, self.method.exploration(rate)
         j = self.table.draw(self.i, self.d, self.generator)
-        step = Step(self.i, self.d, self.table.R[self.i, self.d], j, self.pick(j, epsilon))
+        step = Step(self.i, self.d, self.table.R[self.i, self.d], j, *self.pick(j, epsilon))
         at = self.i * self.Q.shape[1] + self.d
-        error = method.error(self.Q, self.table.beta, step)
+        error = method.error(self.Q, self.table, step)
         learn(self.Q.view(-1), self.visits.view(-1), at, error, self.table.beta, method.power)
 
         # A path that is cut short has not ended: it has learned from the state that it truly reached.
@@ -95,7 +106,7 @@ class Walk:
         self.age *= goes_on
         anew = self.anywhere()
         self.i = torch.where(goes_on, j, anew)
-        self.d = torch.where(goes_on, step.d_next, self.pick(anew, epsilon))
+        self.d = torch.where(goes_on, step.d_next, self.pick(anew, epsilon)[0])
 
     def state(self) -> dict[str, Any]:
         """All that the run's further course depends on."""
@@ -113,6 +124,7 @@ class Tabular(Trained):
     """A method that learns a table by walking through it."""
 
     choices: ClassVar[bool] = True
+    tastes: ClassVar[bool] = True
 
     points: int | tuple[int, ...] | None = None
     """Grid points of each continuous state; None: 1,000 states in all, at most 100 a continuous one."""
@@ -138,7 +150,7 @@ class Tabular(Trained):
         require(self, "epsilon", 0 <= self.epsilon <= 1, "in [0, 1]")
         require(self, "power", 0.5 < self.power <= 1, "in (0.5, 1]")
 
-    def error(self, Q: Tensor, beta: float, step: Step) -> Tensor:
+    def error(self, Q: Tensor, table: Table, step: Step) -> Tensor:
         """The temporal-difference error (E,) of a step."""
         raise NotImplementedError
 
@@ -188,6 +200,8 @@ class ModelWalk(Walk):
     """A walk through the table of a model, and what it has learned as functions of the model's states."""
 
     policy: StateFunction
+    alternatives: Alternatives | None = None
+    """The menu, of which not all may be available everywhere; None where a policy chooses."""
 
     def __init__(self, method: Tabular, mdp: MDP, task: Task) -> None:
         self.method, self.mdp, self.task, self.description = method, mdp, task, method.grid_of(mdp)
@@ -195,7 +209,7 @@ class ModelWalk(Walk):
         start = best_constant_shares(mdp, generator)
         self.value = TableValue(mdp, **self.description)
         s = states_of(mdp, self.value.grid)
-        table = tabulate(mdp, self.value.grid, self.actions(s, start))
+        table = tabulate(mdp, self.value.grid, self.actions(s, start), self.alternatives)
         super().__init__(method, table, float(start.units.value(mdp.tensor(0.0))), generator)
         self.broken = Broken(mdp, 1)
 
@@ -203,7 +217,7 @@ class ModelWalk(Walk):
         """What there is to choose from in the states s (N, S): the actions (N, D, A) of a menu."""
         menu = menu_of(self.mdp, start.u, self.method.actions)
         self.values = TableMenuValue(self.mdp, len(menu), **self.description)
-        self.values.menu = menu
+        self.values.menu, self.alternatives = menu, Alternatives(self.mdp.feasible_set, menu)
         self.policy = greedy(self.values)
         return self.mdp.act(s.unsqueeze(1), menu)
 
@@ -213,5 +227,5 @@ class ModelWalk(Walk):
     def answer(self) -> tuple[StateFunction, StateFunction]:
         """Policy and value as they are now."""
         self.values.fit(self.Q)
-        self.value.fit(self.Q.amax(dim=-1, keepdim=True))
+        self.value.fit(self.table.best_value(self.Q).unsqueeze(-1))
         return self.policy, self.value

@@ -7,12 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from econrl.approximation.finite_mdp import Table
 from econrl.solvers.tabular.learner import Step, Tabular
 
 
-def q_learning_error(Q: Tensor, beta: float, step: Step) -> Tensor:
-    """r + beta max_d' Q(j, d') - Q(i, d), (E,): tomorrow's action is the best one, whatever is done."""
-    return step.r + beta * Q[step.j].amax(dim=-1) - Q[step.i, step.d]
+def q_learning_error(Q: Tensor, table: Table, step: Step) -> Tensor:
+    """r + beta max_d' Q(j, d') - Q(i, d), (E,): tomorrow's action is the best one, whatever is done. With taste shocks
+    the maximum is their sigma log sum_d' exp(Q / sigma)."""
+    return step.r + table.beta * table.best_value(Q[step.j]) - Q[step.i, step.d]
 
 
 @dataclass(frozen=True)
@@ -29,5 +31,5 @@ class QLearning(Tabular):
 
     name: ClassVar[str] = "q_learning"
 
-    def error(self, Q: Tensor, beta: float, step: Step) -> Tensor:
-        return q_learning_error(Q, beta, step)
+    def error(self, Q: Tensor, table: Table, step: Step) -> Tensor:
+        return q_learning_error(Q, table, step)

@@ -7,12 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from econrl.approximation.finite_mdp import Table
 from econrl.solvers.tabular.learner import Step, Tabular
 
 
 def sarsa_error(Q: Tensor, beta: float, step: Step) -> Tensor:
-    """r + beta Q(j, d') - Q(i, d), (E,): tomorrow's action d' is the one that is then taken, exploration and all."""
-    return step.r + beta * Q[step.j, step.d_next] - Q[step.i, step.d]
+    """r + beta Q(j, d') - Q(i, d), (E,): tomorrow's action d' is the one that is then taken, exploration and all. With
+    taste shocks its shock is part of what it brings."""
+    return step.r + beta * (Q[step.j, step.d_next] + step.shock) - Q[step.i, step.d]
 
 
 @dataclass(frozen=True)
@@ -34,5 +36,5 @@ class SARSA(Tabular):
     def exploration(self, rate: float) -> float:
         return self.epsilon * rate
 
-    def error(self, Q: Tensor, beta: float, step: Step) -> Tensor:
-        return sarsa_error(Q, beta, step)
+    def error(self, Q: Tensor, table: Table, step: Step) -> Tensor:
+        return sarsa_error(Q, table.beta, step)

@@ -10,6 +10,7 @@ from torch import Tensor
 from econrl.accuracy.held_out import HeldOut
 from econrl.approximation.action_menu import TableMenuValue, greedy
 from econrl.approximation.constant_shares import ConstantShares
+from econrl.approximation.finite_mdp import Table
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import StateFunction
 from econrl.solvers.common.task import Task
@@ -38,9 +39,10 @@ class TD0(Tabular):
     name: ClassVar[str] = "td0"
     warm: ClassVar[bool] = True
     improves: ClassVar[bool] = False
+    tastes: ClassVar[bool] = False  # the one action of a table of its own is not drawn
 
-    def error(self, Q: Tensor, beta: float, step: Step) -> Tensor:
-        return td_error(Q.squeeze(-1), beta, step)  # there is but one action
+    def error(self, Q: Tensor, table: Table, step: Step) -> Tensor:
+        return td_error(Q.squeeze(-1), table.beta, step)  # there is but one action
 
     def menu_size(self, mdp: MDP) -> int:
         return 1

@@ -8,7 +8,7 @@ import torch
 import econrl
 import learners
 from econrl import DQN, DoubleDQN, MethodError
-from econrl.approximation.action_menu import NetworkMenuValue, greedy, menu_of
+from econrl.approximation.action_menu import MenuValue, NetworkMenuValue, greedy, menu_of
 from econrl.models import Investment, LifeCycle, LongPlosser, RustBus, StochasticGrowth
 from econrl.problem.mdp import MDP
 from econrl.solvers.off_policy.ddpg import sampled_target
@@ -27,10 +27,11 @@ def learner_of(method=None, model=None):
     return learners.learner_of(method or DQN(**SMALL), model or Investment())
 
 
-class Estimates:
+class Estimates(MenuValue):
     """Values (n, D) that stand for a network's at n states."""
 
     def __init__(self, values):
+        super().__init__(MDP(Investment()), values.shape[-1])
         self.values = values
 
     def Q(self, s):
@@ -42,7 +43,7 @@ class Estimates:
 
 def test_dqn_values_a_state_by_its_best_action_and_double_dqn_by_the_one_that_the_other_network_takes():
     Q, Q_target = Estimates(torch.tensor([[3.0, 1.0], [0.0, 2.0]])), Estimates(torch.tensor([[5.0, 7.0], [6.0, 4.0]]))
-    s = torch.zeros(2, 1)
+    s = torch.zeros(2, 2)
     assert highest_value(Q_target, s).tolist() == [7, 6]
     assert chosen_value(Q, Q_target, s).tolist() == [5, 4]
     assert DQN().next_value(Q, Q_target)(s).tolist() == [7, 6]
@@ -54,7 +55,7 @@ def test_the_maximum_of_noisy_values_is_too_high_and_double_dqn_has_no_such_bias
     Barto, example 6.7). Two estimates from 10 draws of each of 10 actions, 4,000 times."""
     n, g = 4000, torch.Generator().manual_seed(0)
     one, two = (Estimates(-0.1 + torch.randn(n, 10, 10, generator=g).mean(-1)) for _ in range(2))
-    s = torch.zeros(n, 1)
+    s = torch.zeros(n, 2)
     highest, chosen = DQN().next_value(one, two)(s), DoubleDQN().next_value(one, two)(s)
     error = 4 * chosen.std() / n**0.5  # four standard errors, 0.02
     assert abs(chosen.mean() + 0.1) < error
