@@ -24,7 +24,7 @@ bench: .venv/bench
 # The scripts of replication/ in their fast settings, a few minutes each, into replication/results/fast.
 replicate: .venv/sparse
 	for script in long_plosser rotated_copies parameter_surrogate brumm_scheidegger_2017 curse_of_dimensionality \
-	        policy_gradient_variance algorithms verdicts households; do \
+	        policy_gradient_variance algorithms verdicts households recursive; do \
 	    echo "replication/$$script.py --fast" && $(BIN)/python replication/$$script.py --fast --again || exit 1; \
 	done
 
