@@ -55,7 +55,7 @@ class Auto(Method):
     name: ClassVar[str] = "auto"
     warm: ClassVar[bool] = True
     choices: ClassVar[bool] = True
-    recursive: ClassVar[bool] = True  # type: ignore[misc]
+    recursive: ClassVar[bool] = True
     tastes: ClassVar[bool] = True
 
     hidden: tuple[int, ...] = Newton.hidden

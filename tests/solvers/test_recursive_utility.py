@@ -321,7 +321,7 @@ def test_other_methods_say_so_and_name_those_that_can(name):
 
 
 def test_samples_of_rung_0_are_refused_and_environments_too():
-    with pytest.raises(MethodError, match="sums of rewards alone"):
+    with pytest.raises(MethodError, match="of one sampled V' is no certainty equivalent"):
         solve(Persistent(), DDPG(rung=0))
     from econrl.gym import Environment
 

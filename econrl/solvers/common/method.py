@@ -31,7 +31,7 @@ class Method:
     warm: ClassVar[bool] = False  # whether it can begin from a solution
     choices: ClassVar[bool] = False  # whether it can treat discrete choices
     tastes: ClassVar[bool] = False  # whether it can where their options have taste shocks
-    recursive: bool = False  # whether it can treat utility that is recursive
+    recursive: ClassVar[bool] = False  # whether it can treat utility that is recursive
     improves: ClassVar[bool] = True  # whether it looks for the best policy, rather than judge one
     nodes: int  # quadrature nodes a shock, a setting of every method
 

@@ -47,7 +47,7 @@ class FVI(Method):
 
     name: ClassVar[str] = "fvi"
     choices: ClassVar[bool] = True
-    recursive: ClassVar[bool] = True  # type: ignore[misc]
+    recursive: ClassVar[bool] = True
     tastes: ClassVar[bool] = True
 
     states: int | None = None

@@ -14,7 +14,7 @@ from econrl.solvers.common.method import Method, require
 class TimeIterated(Method):
     """The settings of the methods that iterate on the Euler equation, whatever the grid."""
 
-    recursive: ClassVar[bool] = True  # type: ignore[misc]
+    recursive: ClassVar[bool] = True
 
     change: float = 1e-9
     """Largest change of the policy (in shares) at which the iteration ends."""

@@ -31,7 +31,7 @@ class VI(OnTensorGrid):
 
     name: ClassVar[str] = "vi"
     choices: ClassVar[bool] = True
-    recursive: ClassVar[bool] = True  # type: ignore[misc]
+    recursive: ClassVar[bool] = True
     tastes: ClassVar[bool] = True
 
     howard: int = 200

@@ -165,6 +165,7 @@ class DDPG(OffPolicy):
     """
 
     name = "ddpg"
+    recursive = True
 
     tau: float | None = None  # type: ignore[assignment]
     """Weight of the online network in an update of its target, annealed to zero: the value first has to travel far,
@@ -211,11 +212,6 @@ class DDPG(OffPolicy):
             require(self, "prioritised", self.prioritised == 0, "0 on rungs 2 and 3, which judge no action of the past")
 
     @property
-    def recursive(self) -> bool:  # type: ignore[override]
-        """Not on rung 0: phi^-1 of one sampled phi(V') is biased."""
-        return self.rung >= 1
-
-    @property
     def rates(self) -> tuple[float, float, float]:
         """actor_lr, critic_lr and tau. Below rung 2 the actor must be slow: it learns from a critic's slope in u, which
         is noisy where u was hardly tried."""
@@ -225,7 +221,12 @@ class DDPG(OffPolicy):
         return actor_lr, critic_lr, tau
 
     def refuse(self, mdp: MDP) -> str | None:
-        """A drawn shock hides how its probability moves with the state."""
+        """A drawn shock hides how its probability moves with the state, and what its risk is worth."""
+        if self.rung == 0 and not mdp.preferences.additive:
+            return (
+                "on rung 0 phi^-1(phi(V')) of one sampled V' is no certainty equivalent, and the model has "
+                f"{mdp.preferences.text()}; rungs 1 to 3 have it"
+            )
         if self.rung >= 2 and self.steps_ahead(mdp) > 1 and odds_move(mdp):
             return "a rollout has no derivative where the probabilities of shocks depend on an endogenous state"
         return None

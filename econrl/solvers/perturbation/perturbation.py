@@ -37,7 +37,7 @@ class Perturbation(Method):
     """
 
     name: ClassVar[str] = "perturbation"
-    recursive: ClassVar[bool] = True  # type: ignore[misc]
+    recursive: ClassVar[bool] = True
 
     nodes: int = 5
     """Quadrature nodes a shock, for its mean and variance."""

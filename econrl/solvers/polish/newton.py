@@ -37,7 +37,7 @@ class Newton(Polished):
 
     name: ClassVar[str] = "newton"
     warm: ClassVar[bool] = True
-    recursive: ClassVar[bool] = True  # type: ignore[misc]
+    recursive: ClassVar[bool] = True
 
     def cost(self, mdp: MDP) -> float:
         """Half a minute where there are few states and actions; infinite for lives in which tomorrow's multipliers
