@@ -18,6 +18,8 @@ PERIODS = 300  # of staying at a reward, after which the value is about what it 
 def check_declared_preferences(model: Model) -> None:
     """What `preferences` gives are preferences, and the model has what they ask for."""
     title = f"{type(model).__name__}.preferences"
+    if not callable(model.preferences):
+        raise SpecError(f"{title} is {model.preferences!r}; write a method, def preferences(self): return ...")
     given = attempt(title, [model.preferences], model.preferences)
     if not isinstance(given, Preferences):
         raise SpecError(f"{title} gives {given!r}; it must be EpsteinZin(...), RiskSensitive(...) or Recursive(...)")

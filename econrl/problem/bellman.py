@@ -45,17 +45,17 @@ def kernel(mdp: MDP, value: Function | None, s: Tensor, a: Tensor, e: Tensor | N
         w_j W_2 beta phi'(V'_j) / phi'(m) / W_1,
 
     which is w_j beta where utility is additive; then no value is asked for. a is as in `expected_value`. With a
-    realised shock e (B, 1, E), the same at e, for each unit of its weight: (B, 1).
+    realised shock e (B, 1, E) and a (B, 1, A) the same at e, for each unit of its weight: (B, 1).
     """
     s_, at = s.unsqueeze(-2), mdp.nodes if e is None else e
     weights = mdp.weights(s) if e is None else torch.ones_like(s[..., :1])
     if mdp.preferences.additive:
         return weights * mdp.discount(s_, a, at)
     assert value is not None, "where utility is recursive, today's conditions weigh states by tomorrow's value"
-    m = expected_value(mdp, value, s, a if e is None else a[..., :1, :])
-    future = continuation(mdp, value, mdp.transition(s_, a, at))
-    found = weights * mdp.preferences.tilt(future, m.unsqueeze(-1), mdp.discount(s_, a, at))
+    future, beta = continuation(mdp, value, mdp.transition(s_, a, at)), mdp.discount(s_, a, at)
+    ahead = mdp.preferences.certainty(future, weights, beta) if e is None else expected_value(mdp, value, s, a)
+    found = weights * mdp.preferences.tilt(future, ahead.unsqueeze(-1), beta)
     if mdp.preferences.separable:
         return found
-    by_u, by_m = mdp.preferences.slopes(mdp.reward(s, a[..., 0, :]), m)
+    by_u, by_m = mdp.preferences.slopes(mdp.reward(s, a[..., 0, :]), ahead)
     return found * (by_m / by_u).unsqueeze(-1)
