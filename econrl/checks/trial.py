@@ -95,25 +95,36 @@ def call(title: str, function: Callable[..., Any], *views: View) -> Any:
 
 
 def make_trial(model: Model, seed: int = 0) -> Trial:
-    """Points at which low < high for some action; the bounds are checked on the way. Where they leave no freedom to
-    another, it is on both of its bounds, at which the reward may be infinite: such points are none."""
+    """Points at which there is some freedom of action; the bounds are checked on the way."""
     mdp = MDP(model)
     generator = torch.Generator().manual_seed(seed)
     n = batch_size(mdp)
     s = mdp.sample_box(4 * n, generator)
     u = mdp.sample_options(torch.randn(4 * n, mdp.A, generator=generator, dtype=mdp.dtype), generator)
-    free = check_bounds(mdp, s, u)
-    tried = free.all(dim=-1)
-    if not tried.all():
-        views = mdp.state(s), mdp.actions(mdp.act(s, u))
-        reward = call(f"{type(mdp.model).__name__}.reward", mdp.model.reward, *views)
-        some = free.any(dim=-1)
-        right = isinstance(reward, Tensor) and reward.shape == some.shape  # else it is told of later
-        tried |= some & reward.isfinite() if right else some
-    rows = tried.nonzero().flatten()
+    rows = with_freedom(mdp, s, u).nonzero().flatten()
     rows = rows[torch.arange(n) % len(rows)]
     s, u = s[rows], u[rows]
     return Trial(mdp, s, mdp.act(s, u), mdp.sample_shocks(s, generator))
+
+
+def with_freedom(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
+    """At which states (B,) every action has some freedom; or one has, and the reward is finite: the others sit on both
+    of their bounds, where it need not be."""
+    free = check_bounds(mdp, s, u)
+    every, some, title = free.all(dim=-1), free.any(dim=-1), type(mdp.model).__name__
+    if every.all():
+        return every
+    views = mdp.state(s), mdp.actions(mdp.act(s, u))
+    reward = call(f"{title}.reward", mdp.model.reward, *views)
+    right = isinstance(reward, Tensor) and reward.shape == some.shape  # else it is told of later
+    tried = every | (some & reward.isfinite() if right else some)
+    if not tried.any():
+        name = mdp.action_slots[int(free.double().mean(dim=0).argmin())].name
+        raise SpecError(
+            f"{title}.actions, the bounds of '{name}': low = high at all of {len(s)} random states, which leaves no "
+            "choice"
+        )
+    return tried
 
 
 def batch_size(mdp: MDP) -> int:
@@ -128,7 +139,7 @@ def batch_size(mdp: MDP) -> int:
 
 def check_bounds(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
     """Bounds of the right shape, finite, low <= high; returns where each variable among the actions has some freedom,
-    (B, variables). One of them must have it somewhere."""
+    (B, variables)."""
     view, y = mdp.state(s), mdp.feasible_set.with_open_options(s, mdp.squash(u))
     chosen: dict[str, Tensor] = {}
     free = torch.ones(len(s), len(mdp.action_slots), dtype=torch.bool)
@@ -148,8 +159,6 @@ def check_bounds(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
                     f"{describe(mdp, s[i])}; mend the bounds, or the domain of the states"
                 )
             free[:, k] = (width > 0).any(dim=-1)
-            if not free[:, k].any() and len(mdp.action_slots) == 1:
-                raise SpecError(f"{title}: low = high at all of {len(s)} random states, which leaves no choice")
         part = low + width * y[..., slot.start : slot.stop]
         chosen[v.name] = part if v.size is not None else part.squeeze(-1)
     return free
