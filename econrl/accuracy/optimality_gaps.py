@@ -12,8 +12,7 @@ from econrl.accuracy.certificates import consumption_value
 from econrl.accuracy.own_future import own_future
 from econrl.optimality.euler import at_bounds_that_matter, condition, multipliers_of, shadow_price
 from econrl.optimality.greedy import SEED, greedy_condition, regret_of
-from econrl.optimality.multipliers import matter
-from econrl.optimality.structure import Structure
+from econrl.optimality.structure import Structure, matter
 from econrl.problem.lottery import drawn
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature

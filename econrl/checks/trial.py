@@ -26,7 +26,7 @@ POINTS = 64  # at which every function is tried
 
 @dataclass(frozen=True)
 class Trial:
-    """A model and the points at which it is tried, all of them with some freedom of choice."""
+    """A model and the points at which it is tried, all of them with some freedom of action."""
 
     mdp: MDP
     s: Tensor
@@ -95,17 +95,37 @@ def call(title: str, function: Callable[..., Any], *views: View) -> Any:
 
 
 def make_trial(model: Model, seed: int = 0) -> Trial:
-    """Points at which low < high for every action; the bounds are checked on the way."""
+    """Points at which there is some freedom of action; the bounds are checked on the way."""
     mdp = MDP(model)
     generator = torch.Generator().manual_seed(seed)
     n = batch_size(mdp)
     s = mdp.sample_box(4 * n, generator)
     u = mdp.sample_options(torch.randn(4 * n, mdp.A, generator=generator, dtype=mdp.dtype), generator)
-    free = check_bounds(mdp, s, u).nonzero().flatten()
-    free = free[torch.arange(n) % len(free)]
-    s = s[free]
+    rows = with_freedom(mdp, s, u).nonzero().flatten()
+    rows = rows[torch.arange(n) % len(rows)]
+    s, u = s[rows], u[rows]
     title, users = f"{type(model).__name__}.shocks", [getattr(v, name) for v in mdp.varying for name in v.varying]
-    return Trial(mdp, s, mdp.act(s, u[free]), attempt(title, users, lambda: mdp.sample_shocks(s, generator)))
+    return Trial(mdp, s, mdp.act(s, u), attempt(title, users, lambda: mdp.sample_shocks(s, generator)))
+
+
+def with_freedom(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
+    """At which states (B,) every action has some freedom; or one has, and the reward is finite: the others sit on both
+    of their bounds, where it need not be."""
+    free = check_bounds(mdp, s, u)
+    every, some, title = free.all(dim=-1), free.any(dim=-1), type(mdp.model).__name__
+    if every.all():
+        return every
+    views = mdp.state(s), mdp.actions(mdp.act(s, u))
+    reward = call(f"{title}.reward", mdp.model.reward, *views)
+    right = isinstance(reward, Tensor) and reward.shape == some.shape  # else it is told of later
+    tried = every | (some & reward.isfinite() if right else some)
+    if not tried.any():
+        name = mdp.action_slots[int(free.double().mean(dim=0).argmin())].name
+        raise SpecError(
+            f"{title}.actions, the bounds of '{name}': low = high at all of {len(s)} random states, which leaves no "
+            "choice"
+        )
+    return tried
 
 
 def batch_size(mdp: MDP) -> int:
@@ -119,12 +139,12 @@ def batch_size(mdp: MDP) -> int:
 
 
 def check_bounds(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
-    """Bounds of the right shape, finite, low <= high; returns where (B,) every action has some freedom, which must be
-    somewhere."""
+    """Bounds of the right shape, finite, low <= high; returns where each variable among the actions has some freedom,
+    (B, variables)."""
     view, y = mdp.state(s), mdp.feasible_set.with_open_options(s, mdp.squash(u))
     chosen: dict[str, Tensor] = {}
-    free = torch.ones(len(s), dtype=torch.bool)
-    for v, slot in zip(mdp.action_variables, mdp.action_slots, strict=True):
+    free = torch.ones(len(s), len(mdp.action_slots), dtype=torch.bool)
+    for k, (v, slot) in enumerate(zip(mdp.action_variables, mdp.action_slots, strict=True)):
         title = f"{type(mdp.model).__name__}.actions, the bounds of '{v.name}'"
         before = View("action", dict(chosen))
         for side in v.bounds:
@@ -139,9 +159,7 @@ def check_bounds(mdp: MDP, s: Tensor, u: Tensor) -> Tensor:
                     f"{title}: low = {bottom:.5g} is above high = {bottom + float(width[i, j]):.5g} at "
                     f"{describe(mdp, s[i])}; mend the bounds, or the domain of the states"
                 )
-            free &= (width > 0).all(dim=-1)
-            if not free.any():
-                raise SpecError(f"{title}: low = high at all of {len(s)} random states, which leaves no choice")
+            free[:, k] = (width > 0).any(dim=-1)
         part = low + width * y[..., slot.start : slot.stop]
         chosen[v.name] = part if v.size is not None else part.squeeze(-1)
     return free

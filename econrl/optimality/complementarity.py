@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from econrl.optimality.structure import Structure
 from econrl.problem.mdp import MDP
 from econrl.spec.share_sets import project_on_simplex
 
@@ -31,6 +32,11 @@ def near_bounds(mdp: MDP, y: Tensor, nearest: float = NEAR_BOUND) -> tuple[Tenso
     low = below & (y < distance)
     high = above & (torch.where(below, 1 - y, y) < distance)
     return low, high
+
+
+def without_room(mdp: MDP, structure: Structure, s: Tensor, a: Tensor) -> Tensor | None:
+    """Which actions (B, A) low = high leaves no choice of; None where there is always some."""
+    return mdp.widths(s, a) == 0 if any(structure.without_room) else None
 
 
 def at_bounds(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:

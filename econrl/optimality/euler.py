@@ -22,10 +22,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from econrl.optimality.complementarity import at_bounds, complementarity, near_bounds, one_unit, unit_free
+from econrl.optimality.complementarity import at_bounds, complementarity, near_bounds, one_unit, unit_free, without_room
 from econrl.optimality.deviation import undoing
 from econrl.optimality.static import static_actions
-from econrl.optimality.structure import Structure
+from econrl.optimality.structure import Structure, matter
 from econrl.problem.bellman import kernel
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function, StateFunction
@@ -110,8 +110,9 @@ def costate(
 
 
 def on_fixed_bounds(mdp: MDP, structure: Structure, s: Tensor, a: Tensor) -> Tensor | None:
-    """Which actions (B, A) are next to a bound that moves with nothing, where there are more actions than a deviation
-    needs: the others undo it, and its multiplier, which may depend on those of all later periods, is not needed."""
+    """Which actions (B, A) are next to a bound that moves with nothing, or have no room, where there are more actions
+    than a deviation needs: the others undo it, and its multiplier, which may depend on those of all later periods, is
+    not needed."""
     if structure.joint or len(structure.endogenous) >= mdp.A or not structure.fixed_at_low:
         return None
     at_low, at_high = near_bounds(mdp, mdp.shares(s, a))
@@ -119,6 +120,8 @@ def on_fixed_bounds(mdp: MDP, structure: Structure, s: Tensor, a: Tensor) -> Ten
         torch.tensor(fixed, device=a.device) for fixed in (structure.fixed_at_low, structure.fixed_at_high)
     )
     stuck = (at_low & fixed_at_low) | (at_high & fixed_at_high)
+    none = without_room(mdp, structure, s, a)
+    stuck = stuck if none is None else stuck | none
     return stuck & ((~stuck).sum(dim=-1, keepdim=True) >= len(structure.endogenous))
 
 
@@ -135,7 +138,7 @@ def binding_multiplier(
     """G (B, A) where an action is next to one of its bounds and the bound's multiplier matters, zero elsewhere and for
     actions that are `stuck` (B, A)."""
     G = torch.zeros_like(a)
-    if depth == 0 or not any(structure.matters_at_low + structure.matters_at_high):
+    if depth == 0 or not matter(structure):
         return G
     at_low, at_high = at_bounds_that_matter(mdp, structure, s, a)
     if stuck is not None:
@@ -151,12 +154,18 @@ def binding_multiplier(
 
 
 def at_bounds_that_matter(mdp: MDP, structure: Structure, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Which actions (B, A) are next to a lower, and which to an upper bound whose multiplier matters."""
+    """Which actions (B, A) are next to a lower, and which to an upper bound whose multiplier matters; those that have
+    no room are on both."""
     at_low, at_high = near_bounds(mdp, mdp.shares(s, a))
     matters_at_low, matters_at_high = (
         torch.tensor(known, device=a.device) for known in (structure.matters_at_low, structure.matters_at_high)
     )
-    return at_low & matters_at_low, at_high & matters_at_high
+    at_low, at_high = at_low & matters_at_low, at_high & matters_at_high
+    none = without_room(mdp, structure, s, a)
+    if none is None:
+        return at_low, at_high
+    none = none & torch.tensor(structure.matters_without_room, device=a.device)
+    return at_low | none, at_high | none
 
 
 def euler_residuals(

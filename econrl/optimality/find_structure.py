@@ -13,6 +13,8 @@ from econrl.optimality.static import static_actions
 from econrl.optimality.structure import Structure
 from econrl.problem.mdp import MDP
 
+STATES = 512  # at which low = high is looked for
+
 
 def find_structure(mdp: MDP, probes: int = 32, seed: int = 0) -> Structure:
     """Which states are endogenous, and whether f_a X = f_x can be solved; found once for each problem, and kept."""
@@ -58,7 +60,7 @@ def read_structure(mdp: MDP, probes: int, seed: int) -> Structure:
         first = slice(None) if joint else slice(1)
         if not endogenous or remainder(F_a[:, first], F_x[:, first], F_a, F_x) < 1e-8:
             found = Structure(endogenous, joint, True, own=() if joint else own)
-            return with_multipliers(mdp, found, s, mdp.squash(u))
+            return without_room(mdp, with_multipliers(mdp, found, s, mdp.squash(u)), generator)
     return Structure(
         endogenous,
         True,
@@ -112,6 +114,19 @@ def with_multipliers(mdp: MDP, structure: Structure, s: Tensor, shares: Tensor) 
         fixed_at_low=tuple(below[i] and fixed(i, 0.0) for i in range(mdp.A)),
         fixed_at_high=tuple(above[i] and fixed(i, 1.0 if below[i] else 0.0) for i in range(mdp.A)),
         matters_at_high=tuple(above[i] and matters(i, 1.0 if below[i] else 0.0) for i in range(mdp.A)),
+    )
+
+
+def without_room(mdp: MDP, structure: Structure, generator: torch.Generator) -> Structure:
+    """Find the actions of which low = high leaves no choice at some states, as hours in retirement."""
+    s = mdp.sample_box(STATES, generator)
+    u = torch.randn(STATES, mdp.A, generator=generator, dtype=mdp.dtype, device=mdp.device)
+    found = (mdp.widths(s, mdp.act(s, u)) == 0).any(dim=0).tolist()
+    matters = zip(found, structure.matters_at_low, structure.matters_at_high, strict=True)
+    return replace(
+        structure,
+        without_room=tuple(found),
+        matters_without_room=tuple(none and (low or high) for none, low, high in matters),
     )
 
 

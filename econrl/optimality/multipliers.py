@@ -22,7 +22,7 @@ from econrl.optimality.complementarity import unit_free
 from econrl.optimality.deviation import action_jacobian, linked
 from econrl.optimality.euler import condition, costate
 from econrl.optimality.find_structure import find_structure
-from econrl.optimality.structure import Structure
+from econrl.optimality.structure import Structure, matter
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
@@ -43,11 +43,6 @@ def without_multipliers(structure: Structure, forms: Sequence[str], mdp: MDP) ->
     )
 
 
-def matter(structure: Structure) -> bool:
-    """Whether any multiplier does."""
-    return any(structure.matters_at_low + structure.matters_at_high)
-
-
 def why_multipliers_are_unknown(mdp: MDP, s: Tensor, a: Tensor) -> str:
     """Why tomorrow's multipliers cannot be known along with the policy, or nothing."""
     r_a = torch.func.grad(lambda a: mdp.reward(s, a).sum())(a).abs()
@@ -65,7 +60,8 @@ def forms_with_multipliers(
     structure = without_multipliers(find_structure(mdp), forms, mdp)
     if value is None and not mdp.preferences.additive:
         return Forms(mdp, forms)
-    if not matter(structure) or why_multipliers_are_unknown(mdp, s, policy(s)):
+    no_room = any(structure.matters_without_room)  # where z says nothing of what would be beyond a bound
+    if not matter(structure) or no_room or why_multipliers_are_unknown(mdp, s, policy(s)):
         return Forms(mdp, forms)
     steep = steepness(mdp, structure, policy, s, value)
     return Forms(mdp, forms, steep if all(0 < x < math.inf for x in steep) else None)

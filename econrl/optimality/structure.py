@@ -22,5 +22,14 @@ class Structure:
     fixed_at_low: tuple[bool, ...] = ()
     fixed_at_high: tuple[bool, ...] = ()
     """For each action whether that bound of it reads neither an endogenous state nor another action."""
+    without_room: tuple[bool, ...] = ()
+    """For each action whether there are states at which low = high, so that its condition says nothing."""
+    matters_without_room: tuple[bool, ...] = ()
+    """For each of these whether tomorrow's condition G' matters there."""
     own: tuple[int, ...] = ()
     """Where each action moves one endogenous state and no other action does: for each of these its action."""
+
+
+def matter(structure: Structure) -> bool:
+    """Whether the multiplier of any bound does."""
+    return any(structure.matters_at_low + structure.matters_at_high + structure.matters_without_room)

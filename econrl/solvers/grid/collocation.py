@@ -12,6 +12,7 @@ from torch import Tensor
 from econrl.approximation.grid_functions import CutOffPolicy, GridValue
 from econrl.errors import SolveError
 from econrl.optimality.bounded_forms import ON_BOUND, Forms
+from econrl.optimality.complementarity import without_room
 from econrl.optimality.deviation import action_jacobian
 from econrl.optimality.euler import condition, euler_residuals, multipliers_of, shadow_price
 from econrl.optimality.find_structure import find_structure
@@ -61,7 +62,12 @@ class Equations:
     def residual(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """R (B, A) at a z (B, A) that is not beyond a bound; infinite where it is no number."""
         a = self.actions(s, z)
-        return euler_residuals(self.mdp, self.structure, lambda _: a, s, later, value=self.value)
+        R = euler_residuals(self.mdp, self.structure, lambda _: a, s, later, value=self.value)
+        none = without_room(self.mdp, self.structure, s, a)
+        if none is None:
+            return R
+        y = self.forms.within(z)  # which a does not tell where low = high; it is to be in the middle
+        return torch.where(none, y - self.mdp.squash(torch.zeros_like(y)), R)
 
     def gain(self, s: Tensor, z: Tensor, later: Function) -> Tensor:
         """g (B, A): what more of each action would bring, free of units."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from econrl.accuracy.held_out import HeldOut
 from econrl.optimality.find_structure import find_structure
-from econrl.optimality.multipliers import matter
+from econrl.optimality.structure import matter
 from econrl.problem.mdp import MDP
 from econrl.solvers.common.run import Run
 from econrl.solvers.common.task import Task

@@ -16,12 +16,12 @@ from econrl.errors import SolveError
 from econrl.optimality.bounded_forms import FREE, forms_of
 from econrl.optimality.find_structure import find_structure
 from econrl.optimality.multipliers import (
-    matter,
     steepness,
     why_multipliers_are_unknown,
     without_multipliers,
 )
 from econrl.optimality.quadrature_choice import KINKED, coarsest
+from econrl.optimality.structure import matter
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.state_function import StateFunction
