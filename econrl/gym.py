@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from econrl.adapters.normalised import Normalised
+from econrl.checks import with_fitted_domain
 from econrl.errors import MethodError, SpecError
 from econrl.problem.diagnose import describe, first_fault
 from econrl.problem.environments import Environments, Step
@@ -81,6 +82,7 @@ class Batch:
         for name, number in {"n": n, "periods": periods}.items():
             if number is not None and (number != int(number) or number < 1):
                 raise MethodError(f"`{name}` must be a whole number of at least 1, got {number}")
+        model = with_fitted_domain(model)
         self.model, self.n = model, int(n)
         self.mdp = MDP(model, device)
         if not self.mdp.preferences.additive:

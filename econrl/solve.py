@@ -16,11 +16,14 @@ import pandas as pd
 import torch
 
 from econrl.accuracy.error_table import samples
-from econrl.checks import check
+from econrl.checks import check, with_fitted_domain
+from econrl.checks.declarations import check_class
+from econrl.checks.fit_domain import open_states
 from econrl.display.progress import Progress
 from econrl.errors import EconrlError, MethodError, NotAccurate
 from econrl.family.family import Family
 from econrl.family.reward_units import ScaledFamily, scaled, unscaled
+from econrl.problem.domain import in_numbers
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.state_function import StateFunction
@@ -72,6 +75,9 @@ def solve(
     """
     started = time.perf_counter()
     chosen = method_of(method)
+    declared, model = model, ready(model, over)
+    domain = {name: ends for name, ends in model.domain.items() if name not in declared.domain}
+    fitted = f"the domain was fitted: {in_numbers(domain)}" if domain else ""
     if over is not None:
         if warm_start is not None:
             raise MethodError("a solve over a range of parameters begins anew: leave out warm_start, or over")
@@ -99,8 +105,8 @@ def solve(
     if checkpoint is not None:
         task.checkpoint = Checkpoint(checkpoint, identity(model, chosen, task))
     with Progress(task.device, chosen.name, progress) as shown, arithmetic(chosen), torch.random.fork_rng(devices=[]):
-        for warning in said:
-            shown.say(f"warning: {warning}")
+        for text in [*([fitted] if fitted else []), *(f"warning: {warning}" for warning in said)]:
+            shown.say(text)
         task.report = shown.row
         result = chosen.run(mdp, task)
         shown.say(result.message)
@@ -115,7 +121,7 @@ def solve(
         "time_limit": time_limit,
         "tol": tol,
         "converged": result.converged,
-        "message": result.message,
+        "message": "; ".join(text for text in (fitted, result.message) if text),
         "warnings": said,
         "torch": torch.__version__,
     }
@@ -126,6 +132,17 @@ def solve(
     with arithmetic(chosen), torch.random.fork_rng(devices=[]):
         warn(solution)
     return solution
+
+
+def ready(model: Model, over: dict[str, tuple[float, float]] | None) -> Model:
+    """The model with a domain for all states; over a range of parameters, one that holds those of its members."""
+    check_class(model)
+    if over is None or not open_states(model):
+        return with_fitted_domain(model)
+    domains = [with_fitted_domain(member).domain for member in Family(one=model, over=over).outer]
+    pairs = {name: [torch.as_tensor(domain[name], dtype=torch.float64) for domain in domains] for name in domains[0]}
+    ends = {name: (torch.stack(x).amin(dim=0)[0], torch.stack(x).amax(dim=0)[1]) for name, x in pairs.items()}
+    return model.with_domain({name: (low.tolist(), high.tolist()) for name, (low, high) in ends.items()})
 
 
 def warn(solution: Solution) -> None:
@@ -197,6 +214,7 @@ def compare(
     if not methods:
         raise MethodError(f"compare needs at least one method; there are: {', '.join(METHODS)}")
     methods = [method_of(method) for method in methods]
+    model = ready(model, None)
     check(model)  # once, before each method fails by the same mistake
     solutions: dict[str, Solution] = {}
     failed: list[dict[str, Any]] = []

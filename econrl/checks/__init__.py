@@ -14,6 +14,7 @@ import torch
 from econrl.checks.corners import check_corners
 from econrl.checks.declarations import check_class, check_declarations, check_fields
 from econrl.checks.family import check_family
+from econrl.checks.fit_domain import fit_domain, open_states
 from econrl.checks.functions import check_functions
 from econrl.checks.gradients import check_gradients
 from econrl.checks.groups import check_features, check_groups
@@ -43,6 +44,7 @@ def check(model: Model) -> list[str]:
     where it applies, the state, and says what to do. Of a family, the members at both ends of the range are tested too.
     """
     check_class(model)
+    model = with_fitted_domain(model)
     if isinstance(model, Family):
         check_ends(model)
         check_family(model)
@@ -68,6 +70,13 @@ def check(model: Model) -> list[str]:
         *check_initial(trial),
         *check_finite_value(trial),
     ]
+
+
+def with_fitted_domain(model: Model) -> Model:
+    """The model, with the domain of states that leave it out fitted (`fit_domain.py`); itself where none does. Raises
+    SpecError where that is not possible, or a promise of the spec is broken."""
+    check_class(model)
+    return fit_domain(model, check) if not isinstance(model, Family) and open_states(model) else model
 
 
 def check_ends(family: Family) -> None:

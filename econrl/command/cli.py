@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 import econrl
+from econrl.checks import with_fitted_domain
 from econrl.command import export as report
 from econrl.display.plots import plot_profiles
 from econrl.errors import EconrlError, MethodError, SolveError, SpecError
@@ -149,6 +150,7 @@ def check(model: ModelText, parameters: Parameters = None) -> None:
     """Test every promise that a model makes, before anything is solved."""
     spec = read_model(model, parameters)
     found = econrl.check(spec)
+    spec = with_fitted_domain(spec)
     say(f"{type(spec).__name__}: ok")
     parameters_text = [f"{name}={value}" for name, value in spec.parameters().items()]
     for title, texts in zip(("states", "actions", "shocks"), variables(spec), strict=True):

@@ -140,6 +140,12 @@ def outside_text(mdp: MDP, s: Tensor, what: str, share: float = 0.0) -> str:
     )
 
 
+def in_numbers(domain: dict[str, Any]) -> str:
+    """A domain in words: k in [0.5, 1.6]."""
+    ends = {name: (torch.as_tensor(low).min(), torch.as_tensor(high).max()) for name, (low, high) in domain.items()}
+    return ", ".join(f"{name} in [{float(low):.4g}, {float(high):.4g}]" for name, (low, high) in ends.items())
+
+
 # Where paths go
 
 

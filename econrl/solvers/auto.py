@@ -8,12 +8,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from econrl.accuracy.held_out import HeldOut
 from econrl.errors import MethodError, SaveError, SolveError
 from econrl.family.family import Family
-from econrl.problem.domain import widened
+from econrl.problem.domain import in_numbers, widened
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.solvers.common.driver import in_words
@@ -283,12 +281,6 @@ class Stages:
         message = "; ".join([f"the policy is that of {self.by}", *self.messages, *others])
         best, model = self.best, self.task.model if self.was_widened else None
         return Result(best.policy, best.value, self.log, self.steps, converged, message, self.interrupted, model=model)
-
-
-def in_numbers(domain: dict[str, Any]) -> str:
-    """A domain in words: k in [0.5, 1.6]."""
-    ends = {name: (torch.as_tensor(low).min(), torch.as_tensor(high).max()) for name, (low, high) in domain.items()}
-    return ", ".join(f"{name} in [{float(low):.4g}, {float(high):.4g}]" for name, (low, high) in ends.items())
 
 
 class StageCheckpoint:

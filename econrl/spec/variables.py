@@ -58,6 +58,11 @@ class StateKind(Variable):
         raise NotImplementedError
 
     @property
+    def is_open(self) -> bool:
+        """Whether an end of its domain is left out, to be fitted before a solve."""
+        return False
+
+    @property
     def count(self) -> int | None:
         """How many values it takes; None for a continuous state."""
         return None
@@ -103,7 +108,8 @@ class StateKind(Variable):
 
 @dataclass(frozen=True)
 class State(StateKind):
-    """A continuous state. `low` and `high` bound the domain that the model is solved on; they clamp nothing.
+    """A continuous state. `low` and `high` bound the domain that the model is solved on; they clamp nothing. An end
+    that is left out is fitted before a solve, to where the model goes from its steady state or its initial states.
 
     `size=None` is a scalar, read as a tensor of the batch's shape; `size=n` adds a last dimension of n, whose parts
     share `low` and `high`, or have one each (tuples). A vector with a `group` has one number for each of the group's
@@ -111,13 +117,19 @@ class State(StateKind):
     """
 
     name: str
-    low: Ends
-    high: Ends
+    low: Ends | None = None
+    high: Ends | None = None
     size: int | None = None
     group: str | None = None
 
     @property
+    def is_open(self) -> bool:
+        return self.low is None or self.high is None
+
+    @property
     def domain(self) -> tuple[list[float], list[float]]:
+        if self.low is None or self.high is None:
+            raise SpecError(f"the state '{self.name}' leaves out an end of its domain; `solve` fits it, else give both")
         n = self.size or 1
         low, high = (list(x) if isinstance(x, tuple | list) else [x] * n for x in (self.low, self.high))
         return low, high
@@ -144,6 +156,8 @@ class State(StateKind):
             check_domain(low, high, title)
 
     def text(self) -> str:
+        if self.is_open:
+            return f"{self.label} on a domain to be fitted"
         low, high = self.domain
         return f"{self.label} in [{min(low):.4g}, {max(high):.4g}]"
 
