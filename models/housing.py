@@ -25,8 +25,8 @@ class Housing(Model):
     where adjusting becomes worth its while, and so do c and d. With D > 1 one decision adjusts them all.
 
     Source: Druedahl and Ropke (2025), "Deep learning algorithms for solving finite-horizon models" (EconDLSolvers),
-    model 3, which has D = 1 and extreme-value taste shocks on the choice (their scale: a variance of 0.01). They are
-    left out here: a choice takes the best option. For D > 1 the depreciation runs from 0.1 to 0.2 in equal steps.
+    model 3, which has D = 1 and extreme-value taste shocks on the choice, with a variance of 0.01: tastes = 0.078. Here
+    there are none unless asked for. For D > 1 the depreciation runs from 0.1 to 0.2 in equal steps.
     """
 
     D: int = 1  # durables
@@ -41,6 +41,7 @@ class Housing(Model):
     sigma_xi: float = 0.1  # standard deviation of its shock
     sigma_psi: float = 0.1  # standard deviation of the log transitory shock
     sigma_0: float = 0.1  # standard deviation of log cash and log income at the start
+    tastes: float = 0.0  # scale of the taste shocks on keeping and adjusting
 
     @property
     def delta(self) -> Tensor:
@@ -63,7 +64,7 @@ class Housing(Model):
 
     def actions(self) -> tuple[Choice, Action, Budget]:
         return (
-            Choice("adjust", n=2),
+            Choice("adjust", n=2, tastes=self.tastes),
             Action("c", low=0.0, high=self.cash),
             Budget("d", size=self.D, total=lambda s, a: a.adjust * (self.cash(s, a) - a.c)),
         )

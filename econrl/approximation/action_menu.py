@@ -168,9 +168,12 @@ class Greedy(StateFunction):
     def forward(self, s: Tensor) -> Tensor:
         return self.mdp.act(s, self.value.menu[self.value.best(s, self.value.Q(s))])
 
-    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        values, places = self.value.by_option(s, self.value.Q(s))
-        return self.mdp.act(s.unsqueeze(-2), self.value.menu[places]), self.mdp.alternatives.probabilities_at(s, values)
+    def probabilities(self, s: Tensor) -> Tensor:
+        return self.mdp.alternatives.probabilities_at(s, self.value.by_option(s, self.value.Q(s))[0])
+
+    def under(self, s: Tensor, row: Tensor) -> Tensor:
+        _, places = self.value.by_option(s, self.value.Q(s))
+        return self.mdp.act(s, self.value.menu[places.gather(-1, row.unsqueeze(-1)).squeeze(-1)])
 
 
 def greedy(value: MenuValue) -> Greedy:

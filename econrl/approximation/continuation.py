@@ -35,15 +35,6 @@ def actions_at(policy: StateFunction | UnderOption, known: Box, s: Tensor) -> Te
     return a
 
 
-@torch.no_grad()
-def lottery_at(policy: StateFunction, known: Box, s: Tensor) -> tuple[Tensor, Tensor]:
-    """What the policy draws from at any states (..., S): the actions (..., D, A) under each combination of options,
-    likewise, and their probabilities (..., D), which are those of the nearest state within its reach."""
-    _, p = policy.lottery(s.clamp(*policy.reach(known)))
-    actions = [actions_at(UnderOption(policy, d), known, s) for d in range(p.shape[-1])]
-    return torch.stack(actions, dim=-2), p
-
-
 class Everywhere:
     """A policy at any states: as it is inside the domain, else continued from what is `known`, which is asked then."""
 
@@ -52,12 +43,24 @@ class Everywhere:
 
     def __call__(self, s: Tensor) -> Tensor:
         """Actions (..., A) at states (..., S)."""
-        return self.policy(s) if self.policy.mdp.inside(s).all() else actions_at(self.policy, self.known(), s)
+        return self.policy(s) if self.is_inside(s) else actions_at(self.policy, self.known(), s)
 
-    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """What is drawn from where there are taste shocks."""
-        inside = self.policy.mdp.inside(s).all()
-        return self.policy.lottery(s) if inside else lottery_at(self.policy, self.known(), s)
+    def probabilities(self, s: Tensor) -> Tensor:
+        """Where there are taste shocks: the probabilities (..., D); beyond its reach, those of the nearest state."""
+        return self.policy.probabilities(s if self.is_inside(s) else s.clamp(*self.policy.reach(self.known())))
+
+    def under(self, s: Tensor, row: Tensor) -> Tensor:
+        """The actions (..., A) under combinations of options (...)."""
+        if self.is_inside(s):
+            return self.policy.under(s, row)
+        a = s.new_zeros(*s.shape[:-1], self.policy.mdp.A)
+        for option in row.unique().tolist():
+            a[row == option] = actions_at(UnderOption(self.policy, option), self.known(), s[row == option])
+        return a
+
+    def is_inside(self, s: Tensor) -> bool:
+        """Whether all states lie in the domain."""
+        return bool(self.policy.mdp.inside(s).all())
 
 
 class UnderOption:
@@ -68,7 +71,7 @@ class UnderOption:
 
     def __call__(self, s: Tensor) -> Tensor:
         """The actions (..., A) at states (..., S)."""
-        return self.policy.lottery(s)[0][..., self.row, :]
+        return self.policy.under(s, torch.full_like(s[..., 0], self.row, dtype=torch.long))
 
 
 @torch.no_grad()

@@ -198,17 +198,13 @@ class GridPolicy(NearFunction):
             return self.under(s, torch.zeros_like(s[..., 0], dtype=torch.long))
         return self.under(s, self.mdp.alternatives.best(s, self.by_option(s)))
 
-    def under(self, s: Tensor, option: Tensor) -> Tensor:
-        """The actions (..., A) with these options (...)."""
+    def under(self, s: Tensor, row: Tensor) -> Tensor:
         mdp = self.mdp
-        y = self.interpolate(s, option)[: len(mdp.free)].movedim(0, -1)
-        return mdp.from_shares(s, mdp.clamp_shares(mdp.join(mdp.options[option], y)))
+        y = self.interpolate(s, row)[: len(mdp.free)].movedim(0, -1)
+        return mdp.from_shares(s, mdp.clamp_shares(mdp.join(mdp.options[row], y)))
 
-    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        values = self.unit.value(self.by_option(s))
-        options = [torch.full_like(s[..., 0], option, dtype=torch.long) for option in range(self.options)]
-        actions = torch.stack([self.under(s, option) for option in options], dim=-2)
-        return actions, self.mdp.alternatives.probabilities_at(s, values)
+    def probabilities(self, s: Tensor) -> Tensor:
+        return self.mdp.alternatives.probabilities_at(s, self.unit.value(self.by_option(s)))
 
 
 class CutOffPolicy(NearFunction):

@@ -45,8 +45,11 @@ class AtParameters(StateFunction):
     def forward(self, s: Tensor) -> Tensor:
         return self.function(self.joined(s))
 
-    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        return self.function.lottery(self.joined(s))
+    def probabilities(self, s: Tensor) -> Tensor:
+        return self.function.probabilities(self.joined(s))
+
+    def under(self, s: Tensor, row: Tensor) -> Tensor:
+        return self.function.under(self.joined(s), row)
 
     @property
     def knows_multipliers(self) -> bool:

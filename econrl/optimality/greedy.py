@@ -10,7 +10,7 @@ from torch import Tensor
 from econrl.optimality.complementarity import complementarity
 from econrl.optimality.euler import unit_of_marginal
 from econrl.problem.bellman import expected_value, lookahead
-from econrl.problem.lottery import drawn, expected, lottery
+from econrl.problem.lottery import drawn, draws, expected
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
@@ -70,14 +70,13 @@ def regret_of(mdp: MDP, policy: Function, value: Function, s: Tensor, a: Tensor,
     if column != mdp.alternatives.shocked:
         return regret(mdp, value, s, a, column)
     judge = partial(lookahead, mdp, value)
-    found = lottery(mdp, policy, s)
+    rows = [torch.full_like(s[:, 0], row, dtype=torch.long) for row in range(len(mdp.options))]
+    found, free = draws(mdp, policy), mdp.shares(s, a)[:, mdp.free]
     if found is None:
-        shares = mdp.shares(s, a)
-        free = shares[:, mdp.free]
-        actions = torch.stack([mdp.from_shares(s, mdp.join(row, free)) for row in mdp.options], dim=-2)
+        actions = [mdp.from_shares(s, mdp.join(mdp.options[row], free)) for row in rows]
     else:
-        actions = found[0]
-    Q = torch.stack([judge(s, actions[:, d]) for d in range(actions.shape[-2])], dim=-1)
+        actions = [found.under(s, row) for row in rows]
+    Q = torch.stack([judge(s, own) for own in actions], dim=-1)
     return (mdp.alternatives.value_at(s, Q) - expected(mdp, policy, s, judge)).clamp(min=0)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from econrl.errors import SpecError
 from econrl.problem.layout import Slot
-from econrl.problem.lottery import lottery, taste
+from econrl.problem.lottery import draws, taste
 from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
@@ -132,10 +132,14 @@ def full_frame(mdp: MDP, policy: Function, s: Tensor, a: Tensor) -> pd.DataFrame
 def probabilities(mdp: MDP, policy: Function, s: Tensor) -> dict[str, Tensor]:
     """The probability of each option of the choice with taste shocks at s (..., S), (..., n), by its name; empty where
     a policy draws nothing."""
-    found = lottery(mdp, policy, s)
+    found = draws(mdp, policy)
     if found is None or mdp.alternatives.shocked is None:
         return {}
-    return {mdp.action_slot(mdp.alternatives.shocked).name: found[1][..., mdp.alternatives.members].sum(dim=-1)}
+    return {
+        mdp.action_slot(mdp.alternatives.shocked).name: found.probabilities(s)[..., mdp.alternatives.members].sum(
+            dim=-1
+        )
+    }
 
 
 def profile_table(simulation: pd.DataFrame, quantiles: Sequence[float]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ function of the state does what it does whatever the shocks are, whose mean is z
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,20 +18,25 @@ from econrl.problem.mdp import MDP
 from econrl.problem.state_function import Function
 
 
-def lottery(mdp: MDP, policy: Function, s: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The actions (..., D, A) of a policy under each of the mdp's D alternatives, and their probabilities (..., D);
-    None where it draws nothing."""
-    draws = getattr(policy, "lottery", None)
-    return draws(s) if mdp.tastes > 0 and draws is not None else None
+class Draws(Protocol):
+    """A policy where taste shocks decide, as `StateFunction` has it."""
+
+    def probabilities(self, s: Tensor) -> Tensor:
+        """The probability (..., D) of each combination of options."""
+
+    def under(self, s: Tensor, row: Tensor) -> Tensor:
+        """The actions (..., A) under the combinations with these numbers (...)."""
+
+
+def draws(mdp: MDP, policy: Any) -> Draws | None:
+    """The policy, if it draws what it does."""
+    return policy if mdp.tastes > 0 and hasattr(policy, "probabilities") else None
 
 
 def drawn(mdp: MDP, policy: Function, s: Tensor, generator: torch.Generator) -> Tensor:
     """The policy's actions (..., A) at states s (..., S), drawn by their probabilities."""
-    found = lottery(mdp, policy, s)
-    if found is None:
-        return policy(s)
-    actions, row = found[0], draw(found[1], generator)
-    return actions.gather(-2, row[..., None, None].expand(*row.shape, 1, actions.shape[-1])).squeeze(-2)
+    found = draws(mdp, policy)
+    return policy(s) if found is None else found.under(s, draw(found.probabilities(s), generator))
 
 
 def draw(p: Tensor, generator: torch.Generator) -> Tensor:
@@ -42,20 +48,21 @@ def draw(p: Tensor, generator: torch.Generator) -> Tensor:
 
 def taste(mdp: MDP, policy: Function, s: Tensor, a: Tensor) -> Tensor:
     """-sigma log P (...) of the option that is chosen in a (..., A): the mean of its taste shock then."""
-    found = lottery(mdp, policy, s)
+    found = draws(mdp, policy)
     if found is None:
         return torch.zeros_like(s[..., 0])
     own = (mdp.options_of(a).unsqueeze(-2) == mdp.options).all(dim=-1)
-    return torch.where(own, mdp.alternatives.shocks(found[1]), 0.0).sum(dim=-1)
+    return torch.where(own, mdp.alternatives.shocks(found.probabilities(s)), 0.0).sum(dim=-1)
 
 
 def expected(mdp: MDP, policy: Function, s: Tensor, f: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """E[f(s, a) + the chosen option's taste shock] (...) over what the policy does at states s (..., S)."""
-    found = lottery(mdp, policy, s)
+    found = draws(mdp, policy)
     if found is None:
         return f(s, policy(s))
-    actions, p = found
-    total, shock = torch.zeros_like(s[..., 0]), mdp.alternatives.shocks(p)
-    for d, p_d in enumerate(p.unbind(dim=-1)):
-        total = total + torch.where(p_d > 0, p_d * (f(s, actions[..., d, :]) + shock[..., d]), 0.0)
+    p, total = found.probabilities(s), torch.zeros_like(s[..., 0])
+    shock = mdp.alternatives.shocks(p)
+    for row in range(p.shape[-1]):
+        a = found.under(s, torch.full_like(total, row, dtype=torch.long))
+        total = total + torch.where(p[..., row] > 0, p[..., row] * (f(s, a) + shock[..., row]), 0.0)
     return total

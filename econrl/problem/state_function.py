@@ -55,10 +55,14 @@ class StateFunction(nn.Module):
         whole[self.mdp.whole] = True
         return known[0].masked_fill(whole, -torch.inf), known[1].masked_fill(whole, torch.inf)
 
-    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Where a choice has taste shocks, so that what is chosen is random (`lottery.py`): a policy's actions
-        (..., D, A) under each combination of options at states s (..., S), and the probability (..., D) of each. Called
-        as a function, it then gives the most likely ones."""
+    def probabilities(self, s: Tensor) -> Tensor:
+        """Where a choice has taste shocks, so that what is chosen is random (`lottery.py`): the probability (..., D)
+        with which a policy takes each combination of options at states s (..., S). Called as a function, it then gives
+        the most likely one."""
+        raise NotImplementedError(f"{type(self).__name__} does not know what it does where there are taste shocks")
+
+    def under(self, s: Tensor, row: Tensor) -> Tensor:
+        """The actions (..., A) of such a policy where it takes the combinations of options with these numbers (...)."""
         raise NotImplementedError(f"{type(self).__name__} does not know what it does where there are taste shocks")
 
     @property

@@ -203,9 +203,11 @@ def equal_odds(mdp):
         def __call__(self, s):
             return torch.zeros(*s.shape[:-1], 2, dtype=s.dtype)
 
-        def lottery(self, s):
-            p = (mdp.options[:, 0] == 0).double() / 3
-            return mdp.options.expand(*s.shape[:-1], 6, 2), p.expand(*s.shape[:-1], 6)
+        def probabilities(self, s):
+            return ((mdp.options[:, 0] == 0).double() / 3).expand(*s.shape[:-1], 6)
+
+        def under(self, s, row):
+            return mdp.options[row]
 
     return Policy()
 
@@ -340,3 +342,18 @@ def test_over_a_range_of_another_parameter_and_beyond_the_domain():
         beyond = one.probabilities({"x": [13.0, 100.0]})["replace"]
     assert (beyond - wanted[-1]).abs().max() < 0.1
     assert torch.allclose(beyond.sum(-1), torch.ones(2).double())
+
+
+@pytest.mark.parametrize(("method", "tolerance"), [(VI(points=49), 2e-3), (FVI(states=300), 0.02)], ids=["vi", "fvi"])
+def test_a_stationary_value_with_shocks_by_policy_iteration(method, tolerance):
+    """From whole numbers the wear goes to whole numbers: thirteen states, by iteration in numpy."""
+    model, x = Wear(), np.arange(13)
+    V = np.zeros(13)
+    for _ in range(500):
+        keep = -0.1 * x + model.beta * V[np.minimum(x + 1, 12)]
+        replace = -0.1 * x - model.price + model.beta * V[0]
+        V = 0.5 * np.logaddexp(keep / 0.5, replace / 0.5)
+    P = 1 / (1 + np.exp((keep - replace) / 0.5))
+    solution = solve(model, method)
+    assert np.abs(solution.value({"x": x}).numpy() - V).max() < tolerance * np.abs(V).max()
+    assert np.abs(solution.probabilities({"x": x})["replace"][:, 1].numpy() - P).max() < tolerance

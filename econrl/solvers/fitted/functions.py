@@ -211,7 +211,7 @@ class FittedPolicy(FittedFunction):
         found.corrections = 0
         return found
 
-    def under(self, option: int, s: Tensor) -> Tensor:
+    def under_option(self, option: int, s: Tensor) -> Tensor:
         """The actions (N, A) under an option at states s (N, S)."""
         mdp = self.problems[option][0]
         return self.mdp.join(self.mdp.options[option], mdp.from_shares(s, self.shares(option, s)))
@@ -221,14 +221,16 @@ class FittedPolicy(FittedFunction):
         best = torch.zeros_like(flat[:, 0], dtype=torch.long)
         if self.cells.options > 1:
             best = self.mdp.alternatives.best(flat, self.value.of_options(flat))
-        a = by_cell(best, flat, self.under)
+        return self.under(s, best.reshape(s.shape[:-1]))
+
+    def under(self, s: Tensor, row: Tensor) -> Tensor:
+        a = by_cell(row.flatten(), s.reshape(-1, s.shape[-1]), self.under_option)
         return a.reshape(*s.shape[:-1], a.shape[-1])
 
-    def lottery(self, s: Tensor) -> tuple[Tensor, Tensor]:
+    def probabilities(self, s: Tensor) -> Tensor:
         flat = s.reshape(-1, s.shape[-1])
         p = self.mdp.alternatives.probabilities_at(flat, self.value.of_options(flat))
-        actions = torch.stack([self.under(option, flat) for option in range(self.cells.options)], dim=-2)
-        return actions.reshape(*s.shape[:-1], *actions.shape[1:]), p.reshape(*s.shape[:-1], p.shape[-1])
+        return p.reshape(*s.shape[:-1], p.shape[-1])
 
 
 def objective(mdp: MDP, value: StateFunction, s: Tensor, y: Tensor) -> Tensor:
