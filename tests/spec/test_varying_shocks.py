@@ -346,7 +346,7 @@ PAIRS = {
     "cov": Correlated(("e", "f"), cov=COV),
     "corr": Correlated(("e", "f"), std=(0.2, 0.3), corr=0.5),
     "matrix": Correlated(("e", "f"), std=(0.2, 0.3), corr=[[1.0, 0.5], [0.5, 1.0]]),
-    "function": Correlated(("e", "f"), std=lambda s: (0.4 * s.x, 0.6 * s.x), corr=0.5),
+    "function": Correlated(("e", "f"), std=lambda s: (0.4 * s.x, 0.6 * s.x), mean=(0.0, 0.0), corr=0.5),
 }
 
 
