@@ -42,6 +42,11 @@ def gauss_hermite(n: int) -> tuple[np.ndarray, np.ndarray]:
     return x, w / w.sum()
 
 
+def tensor_like(value: Any, like: Tensor) -> Tensor:
+    """Numbers as a tensor of this one's type, on its device."""
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
 def product(rules: list[Rule]) -> Rule:
     """The tensor product of rules, first one slowest."""
     nodes = [torch.cat(combination) for combination in itertools.product(*(list(r[0]) for r in rules))]
@@ -104,9 +109,9 @@ class Shock(Variable):
         """What a function of the state gave, a number or tensor for all parts or a sequence with one for each, as a
         tensor."""
         if isinstance(value, Sequence):
-            parts = [torch.as_tensor(x, dtype=like.dtype, device=like.device) for x in value]
+            parts = [tensor_like(x, like) for x in value]
             return torch.stack(torch.broadcast_tensors(*parts), dim=-1)
-        value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        value = tensor_like(value, like)
         return value if self.size is not None and value.ndim == like.ndim else value.unsqueeze(-1)
 
     def from_standard(self, x: Tensor) -> Tensor:
@@ -159,13 +164,13 @@ class Normal(Shock):
             object.__setattr__(self, "size", len(self.cov))
 
     def from_normal(self, z: Tensor) -> Tensor:
-        mean = torch.as_tensor(self.mean, dtype=z.dtype, device=z.device)
+        mean = tensor_like(self.mean, z)
         if self.cov is None:
-            return mean + torch.as_tensor(self.std, dtype=z.dtype, device=z.device) * z
+            return mean + tensor_like(self.std, z) * z
         return mean + z @ covariance_root(self.cov).to(z).T
 
     def to_standard(self, shown: Tensor) -> Tensor:
-        return (shown - self.mean) / self.std
+        return (shown - tensor_like(self.mean, shown)) / tensor_like(self.std, shown)
 
     def faults(self) -> dict[str, Tensor]:
         return {"std is negative": (torch.as_tensor(self.std) < 0).any(dim=-1)}
@@ -196,12 +201,13 @@ class LogNormal(Shock):
     may_vary: ClassVar[tuple[str, ...]] = ("mean", "std")
 
     def from_normal(self, z: Tensor) -> Tensor:
-        std = torch.as_tensor(self.std, dtype=z.dtype, device=z.device)
-        mean = torch.as_tensor(self.mean, dtype=z.dtype, device=z.device)
+        std = tensor_like(self.std, z)
+        mean = tensor_like(self.mean, z)
         return mean * torch.exp(std * z - std**2 / 2)
 
     def to_standard(self, shown: Tensor) -> Tensor:
-        return ((shown / self.mean).log() + self.std**2 / 2) / self.std
+        std = tensor_like(self.std, shown)
+        return ((shown / tensor_like(self.mean, shown)).log() + std**2 / 2) / std
 
     def faults(self) -> dict[str, Tensor]:
         return {
@@ -236,7 +242,8 @@ class Uniform(Shock):
         return self.low + (self.high - self.low) * x
 
     def to_standard(self, shown: Tensor) -> Tensor:
-        x = (shown - self.low) / (self.high - self.low)
+        low, high = tensor_like(self.low, shown), tensor_like(self.high, shown)
+        x = (shown - low) / (high - low)
         return torch.where((x >= 0) & (x <= 1), x, torch.inf)
 
     def faults(self) -> dict[str, Tensor]:
@@ -306,7 +313,7 @@ class Discrete(Shock):
     def parameter(self, value: Any, like: Tensor) -> Tensor:
         if isinstance(value, Sequence):
             return super().parameter(value, like)
-        return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        return tensor_like(value, like)
 
     def faults(self) -> dict[str, Tensor]:
         p = torch.as_tensor(self.probabilities)
@@ -376,15 +383,16 @@ class Correlated(Shock):
         return corr if corr.ndim else (1 - corr) * torch.eye(self.size, dtype=torch.float64) + corr
 
     def from_normal(self, z: Tensor) -> Tensor:
-        mean = torch.as_tensor(self.mean, dtype=z.dtype, device=z.device)
+        mean = tensor_like(self.mean, z)
         if self.cov is not None:
             return mean + z @ covariance_root(self.cov).to(z).T
-        std = torch.as_tensor(self.std, dtype=z.dtype, device=z.device)
+        std = tensor_like(self.std, z)
         return mean + std * (z @ covariance_root(self.correlation).to(z).T)
 
     def to_standard(self, shown: Tensor) -> Tensor:
         root = covariance_root(self.correlation).to(shown)
-        return torch.linalg.solve(root, ((shown - self.mean) / self.std).unsqueeze(-1)).squeeze(-1)
+        away = (shown - tensor_like(self.mean, shown)) / tensor_like(self.std, shown)
+        return torch.linalg.solve(root, away.unsqueeze(-1)).squeeze(-1)
 
     def faults(self) -> dict[str, Tensor]:
         return {"std is negative": (torch.as_tensor(self.std) < 0).any(dim=-1)}

@@ -9,6 +9,8 @@ import torch
 
 import econrl
 from econrl import Action, Discrete, EconrlError, MarkovChain, Model, Normal, State
+from econrl.problem.mdp import MDP
+from econrl.problem.simulate import paths
 
 T, PATHS, PERIODS = 5, 3, 4
 
@@ -108,6 +110,19 @@ def test_each_household_lives_from_its_age_to_the_end(life):
     assert (born["t"] == born["period"]).all()
     assert len(born) == 3 * T
     assert len(life.simulate(2, initial=HOUSEHOLDS.assign(t=[0, 3, 4]))) == 2 + 2 + 1
+
+
+def test_a_policy_is_not_asked_about_ages_after_the_last():
+    model, asked = Saver(horizon=T), []
+    mdp = MDP(model)
+
+    def policy(s):
+        asked.append(s[:, -1])
+        return s[:, :1] / 2
+
+    s = mdp.tensor([[1.0, 0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, T - 1.0]])
+    paths(mdp, policy, s, T, torch.Generator().manual_seed(0))
+    assert torch.stack(asked).max() == T - 1
 
 
 def test_known_shocks_make_the_very_path(endless):

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
 import econrl
 from econrl import Action, LogNormal, MarkovChain, SpecError, State
+from econrl.family.family import Family
 from econrl.problem.mdp import MDP
 
 NUMBERS = [(2, 0.5, 0.2), (5, 0.9, 0.2), (7, 0.98, 0.1), (9, 0.0, 1.0), (4, -0.6, 0.3)]
@@ -168,3 +170,13 @@ def test_chains_of_vectors_and_shocks_beside_them():
     e = mdp.tensor([[1.1, 0.0]])  # theta, and the index of the chain
     assert float(mdp.transition(s, a, e)[0, 0]) == pytest.approx(1.03 + 0.5 * 1.1 + 1.0, rel=1e-14)
     assert mdp.transition(s, a, mdp.nodes)[:, 1].tolist() == mdp.nodes[:, 1].tolist()
+
+
+def test_a_family_reads_it_too():
+    family = MDP(Family(one=Household(), over={"R": (1.0, 1.05), "impatience": (0.0, 0.1)}))
+    econrl.check(family.declared)
+    own = MDP(Household(R=1.02, impatience=0.05))
+    s, a = family.tensor([[2.0, 1.0, 1.02, 0.05]]), family.tensor([[1.0]])
+    at = own.tensor([[2.0, 1.0]])
+    assert torch.equal(family.transition(s, a, family.nodes)[:, 0], own.transition(at, a, own.nodes)[:, 0])
+    assert torch.equal(family.discount(s, a, family.nodes), own.discount(at, a, own.nodes))

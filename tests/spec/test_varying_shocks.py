@@ -280,8 +280,7 @@ def test_where_probabilities_are_endogenous_there_is_no_euler_equation():
         econrl.solve(Mortal(by_wealth=True), "time_iteration")
     for method in (econrl.Pathwise(), econrl.DDPG(rung=3)):
         assert method.why_not(MDP(Mortal())) is None
-        with pytest.raises(econrl.MethodError, match="a rollout has no derivative where the probabilities"):
-            econrl.solve(Mortal(by_wealth=True), method)
+        assert "a rollout has no derivative where the probabilities" in (method.why_not(mdp) or "")
     with pytest.raises(econrl.MethodError, match="probabilities of shocks must not depend on the endogenous state"):
         econrl.solve(Mortal(by_wealth=True), "egm")
 
@@ -347,7 +346,7 @@ PAIRS = {
     "cov": Correlated(("e", "f"), cov=COV),
     "corr": Correlated(("e", "f"), std=(0.2, 0.3), corr=0.5),
     "matrix": Correlated(("e", "f"), std=(0.2, 0.3), corr=[[1.0, 0.5], [0.5, 1.0]]),
-    "function": Correlated(("e", "f"), std=lambda s: (0.4 * s.x, 0.6 * s.x), corr=0.5),
+    "function": Correlated(("e", "f"), std=lambda s: (0.4 * s.x, 0.6 * s.x), mean=(0.0, 0.0), corr=0.5),
 }
 
 
