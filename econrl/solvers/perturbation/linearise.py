@@ -45,11 +45,12 @@ def linearise(mdp: MDP, steady: SteadyState) -> tuple[LinearPolicy, QuadraticVal
     policy.load_state_dict({"s_star": s, "u_star": u, "U": U})
     moved = mdp.transition(s, a.expand(len(mdp.nodes), -1), mdp.nodes) - s  # without shocks there is one node
     beside = moved @ price + ((moved @ P) * moved).sum(dim=-1) / 2
-    level = mdp.reward(s, a) / (1 - beta)
+    level = staying = mdp.reward(s, a) / (1 - beta)
     for _ in range(1 if mdp.preferences.additive else NEWTON_STEPS):  # on level = r + m(level + beside)
         future = level + beside
         m = mdp.preferences.certainty(future, mdp.weights(s), beta.expand(len(mdp.nodes)))
         slope = mdp.weights(s) @ mdp.preferences.tilt(future, m.unsqueeze(-1), beta)
         level = level + (mdp.reward(s, a) + m - level) / (1 - slope)
+    level = torch.where(level.isfinite(), level, staying)  # risk so large that a quadratic value leaves its domain
     value.load_state_dict({"s_star": s, "level": level, "price": price, "P": P})
     return policy, value
