@@ -11,9 +11,11 @@ import econrl
 from econrl import DDPG, FVI, VI, Action, Budget, Discrete, MarkovChain, Model, State
 from econrl.accuracy.optimality_gaps import euler_gaps
 from econrl.errors import SpecError
+from econrl.optimality.bounded_forms import Forms
 from econrl.optimality.euler import euler_residuals
 from econrl.optimality.find_structure import find_structure
 from econrl.problem.mdp import MDP
+from econrl.solvers.grid.collocation import Equations
 from econrl.utility import crra
 
 
@@ -177,6 +179,15 @@ def test_conditions_are_met_where_there_is_no_room():
     found = euler_gaps(mdp, structure, exact, s)
     assert found.distance.max() < 1e-5
     assert (found.distance[s[:, 1] == 0][:, 1] == 0).all()
+
+
+def test_newton_s_method_holds_a_share_in_the_middle_where_it_moves_nothing():
+    """Else its Jacobian would be singular there."""
+    mdp = MDP(Hours())
+    equations = Equations(mdp, find_structure(mdp), Forms(mdp, ["free", "free"]))
+    z = mdp.tensor([[1.0, 0.5], [-2.0, 0.5]])
+    R = equations.residual(mdp.tensor([[1.0, 1.0], [2.0, 1.0]]), z, lambda s: mdp.act(s, 0 * s))
+    assert torch.allclose(R[:, 0], z[:, 0].sigmoid() - 0.5)
 
 
 def test_check_takes_an_action_without_room_beside_another_and_no_model_without_any():

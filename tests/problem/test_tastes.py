@@ -10,6 +10,7 @@ import torch
 
 import econrl
 from econrl import Action, Choice, Discrete, DiscreteState, Model, State
+from econrl.accuracy.certificates import lifetime
 from econrl.errors import MethodError, SaveError, SpecError
 from econrl.models import Retirement, RustBus
 from econrl.optimality.greedy import regret_of
@@ -245,6 +246,10 @@ def test_simulated_rewards_add_up_to_the_value_and_tables_show_probabilities():
     total = (simulated["reward"] * model.beta ** simulated["period"]).groupby(simulated["path"]).sum()
     first = solution.value(simulated[simulated["period"] == 0]).to_numpy()
     assert abs((total.to_numpy() - first).mean()) < 4 * (total.to_numpy() - first).std() / 4000**0.5
+    mdp, s = solution.mdp, torch.arange(4.0, dtype=torch.float64).repeat_interleave(2000).unsqueeze(-1)
+    whole, _ = lifetime(mdp, solution.policy_function, s, torch.Generator().manual_seed(0))
+    gap = whole - solution.value(s)
+    assert abs(float(gap.mean())) < 4 * float(gap.std()) / len(s) ** 0.5, "welfare leaves the shocks out"
     P = model.exact()[2]
     for x in range(4):
         at = simulated[simulated["x"] == x]
