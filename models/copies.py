@@ -33,7 +33,8 @@ class Copies(Model):
     domain of the mixed states `k_mixed` is [-1, 1] again: independent u of equal variance have a v of that variance, so
     that simulations fill it as they fill that of one copy, while its corners lie up to sqrt(n) times as far out.
 
-    Raises SpecError for a `one` with a horizon, Markov chains, or a discount factor of its own for each copy.
+    Raises SpecError for a `one` with a horizon, Markov chains, shocks that depend on the state or are correlated,
+    recursive utility, states without a domain, or a discount factor of its own for each copy.
     """
 
     one: Model = field(default_factory=BrockMirman)
@@ -52,6 +53,13 @@ class Copies(Model):
                 f"Copies of {name}: a shock that depends on the state, or a Correlated, cannot be copied; multiply "
                 "standard normals in the transition"
             )
+        if not self.one.preferences().of(self.one).plain:
+            raise SpecError(
+                f"Copies of {name}: it has {self.one.preferences().text()}, and values add up over copies where rewards "
+                "do; take additive utility"
+            )
+        if any(isinstance(v, State) and v.is_open for v in self.kinds):
+            raise SpecError(f"Copies of {name}: a state leaves out an end of its domain; give low and high of each")
         if type(self.one).discount is not Model.discount:
             raise SpecError(
                 f"Copies of {name}: it defines `discount`, and the values of copies that discount differently do not "

@@ -181,9 +181,9 @@ class TensorGrid:
         """Values (C, ...) at a stencil's queries, for coefficients (C, layers size)."""
         batch, C = stencil.first.shape, len(coefficients)
         places = self.offsets.view(-1, *[1] * len(batch)) + stencil.first
-        block = coefficients.index_select(1, places.flatten()).view(C, -1, *batch)
+        block = coefficients.index_select(1, places.flatten()).view(C, len(self.offsets), *batch)  # none, perhaps
         for w in stencil.weights:
-            block = (block.view(C, self.taps, -1, *batch) * w.unsqueeze(1)).sum(dim=1)
+            block = (block.view(C, self.taps, block.shape[1] // self.taps, *batch) * w.unsqueeze(1)).sum(dim=1)
         return block[:, 0]
 
     def interpolate(self, coefficients: Tensor, x: Tensor, layer: Tensor) -> Tensor:

@@ -47,6 +47,8 @@ def check_preferences(trial: Trial) -> None:
         check_discount_is_known(trial)
     if isinstance(preferences, Recursive):
         check_functions_rise(trial, preferences, rewards)
+        if mdp.horizon is not None:
+            check_last_period(trial, preferences, rewards)
 
 
 def check_positive(trial: Trial, function: str, values: Tensor) -> None:
@@ -62,6 +64,21 @@ def check_positive(trial: Trial, function: str, values: Tensor) -> None:
         raise SpecError(
             f"{trial.name}.{function} is {float(values[i]):.4g} at the {trial.at(i)}; with "
             f"{trial.mdp.preferences.text()} {what}"
+        )
+
+
+def check_last_period(trial: Trial, preferences: Recursive, rewards: Tensor) -> None:
+    """W is finite, and rises in the reward, where m is the certainty equivalent of the terminal value."""
+    after = trial.mdp.after_life(trial.s)
+    m = preferences.certainty(after.unsqueeze(-1), torch.ones_like(after[:1]), torch.ones_like(after[:1]))
+    v, (by_r, _) = preferences.W(rewards, m), preferences.slopes(rewards, m)
+    wrong = (~(v.isfinite() & by_r.isfinite() & (by_r > 0))).nonzero().flatten()
+    if len(wrong):
+        i = int(wrong[0])
+        raise SpecError(
+            f"{trial.name}.preferences: after the last period V' is {float(after[i]):.4g}, and W(r, m) is "
+            f"{float(v[i]):.4g} there, with the slope {float(by_r[i]):.4g} in r = {show(rewards[i])}; define "
+            "`terminal`, the V' that follows, or let W say what the last period is worth"
         )
 
 

@@ -49,11 +49,6 @@ class Family(Model):
 
     def __post_init__(self) -> None:
         kind, known = type(self.one).__name__, self.one.parameters()
-        if not self.one.preferences().of(self.one).additive:
-            raise SpecError(
-                f"over: {kind} has {self.one.preferences().text()}; one solve over a range of parameters takes sums of "
-                "rewards alone: solve it for each parameter"
-            )
         if not isinstance(self.over, dict) or not self.over:
             raise SpecError(f"over of {kind} must be a dict of ranges, {{'{next(iter(known), 'x')}': (low, high)}}")
         for name, ends in self.over.items():
@@ -66,6 +61,13 @@ class Family(Model):
             if not pair or not all(map(math.isfinite, ends)) or not ends[0] < ends[1]:
                 raise SpecError(f"{title} has the range {ends!r}; it must be (low, high), finite, with low below high")
         object.__setattr__(self, "over", {name: (float(low), float(high)) for name, (low, high) in self.over.items()})
+        for member in [self.one, *self.outer]:
+            preferences = member.preferences().of(member)
+            if not preferences.plain:
+                raise SpecError(
+                    f"over: {kind} has {preferences.text()} in this range; one solve over a range of parameters takes "
+                    "sums of rewards alone: solve it for each parameter"
+                )
 
     # The members
 

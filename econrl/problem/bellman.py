@@ -57,5 +57,9 @@ def kernel(mdp: MDP, value: Function | None, s: Tensor, a: Tensor, e: Tensor | N
     found = weights * mdp.preferences.tilt(future, ahead.unsqueeze(-1), beta)
     if mdp.preferences.separable:
         return found
-    by_u, by_m = mdp.preferences.slopes(mdp.reward(s, a[..., 0, :]), ahead)
-    return found * (by_m / by_u).unsqueeze(-1)
+    u = mdp.reward(s, a[..., 0, :])
+    by_u, by_m = mdp.preferences.slopes(u, ahead)
+    # Where nothing follows, W and phi may be infinitely steep; there is nothing to weigh then.
+    weighs = (by_m / by_u).isfinite() & found.isfinite().all(dim=-1)
+    by_u, by_m = mdp.preferences.slopes(u, torch.where(weighs, ahead, u))
+    return torch.where(weighs.unsqueeze(-1), found * (by_m / by_u).unsqueeze(-1), 0.0)

@@ -109,7 +109,8 @@ class Model:
         return None
 
     def consumption_value(self, s: Any, a: Any) -> Tensor | None:
-        """c u'(c) (summed over goods), the unit of welfare losses; None: read off the reward (`certificates.py`)."""
+        """c u'(c) (summed over goods), the unit of welfare losses; None: read off the reward (`certificates.py`). With
+        `EpsteinZin`, c^(1-1/psi), since u(c) = c^(1-1/psi) / (1-1/psi)."""
         return None
 
     def initial(self, n: int, generator: torch.Generator) -> dict[str, Tensor] | None:

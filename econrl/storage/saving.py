@@ -186,6 +186,11 @@ def fingerprint(mdp: MDP) -> dict[str, Any]:
     values += mdp.tables
     if mdp.horizon is not None:
         values.append(mdp.terminal(torch.cat([s[:, :-1], torch.full_like(s[:, -1:], mdp.horizon)], dim=-1)))
+    if not mdp.preferences.additive:
+        rising = s.new_tensor([0.5, 1.0, 2.0])  # rewards, as tomorrow's values
+        u = mdp.preferences.felicity(rising)
+        ahead = mdp.preferences.certainty(u.expand(3, 3), torch.ones_like(u) / 3, torch.ones_like(u))
+        values += [ahead, mdp.preferences.aggregate(u, ahead)]
     if mdp.tastes > 0:
         values.append(mdp.tensor([mdp.tastes]))
     available = mdp.alternatives.available(s)

@@ -23,7 +23,7 @@ from econrl.utility.functions import crra
 
 ALIKE = 1e-12  # relative difference at which two parameters are the same
 NEARLY_LINEAR = 1e-3  # a power or an exponent below which a logarithm of a mean would lose digits
-INVERSIONS = 60  # steps of the search for what an aggregator was given
+INVERSIONS, LENGTHS = 25, (1.0, 0.25)  # steps of the search for what an aggregator was given, and their lengths
 
 
 class Preferences:
@@ -43,6 +43,11 @@ class Preferences:
     """Whether v = u + m."""
     constant_discount: bool = False
     """Whether beta must be known today."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether v is the sum of the model's own rewards."""
+        return self.additive
 
     def of(self, model: Any) -> Preferences:
         """The preferences with what they take from the model's parameters."""
@@ -130,7 +135,13 @@ class EpsteinZin(Preferences):
                 f"{type(model).__name__}.preferences: EpsteinZin takes the weight of today's consumption to be 1 - "
                 "beta, and the model has no field `beta`; give EpsteinZin(..., weight=...)"
             )
-        return dataclasses.replace(self, weight=1 - as_number(model.beta, f"{type(model).__name__}.beta"))
+        beta = as_number(model.beta, f"{type(model).__name__}.beta")
+        if beta >= 1:
+            raise SpecError(
+                f"{type(model).__name__}.preferences: EpsteinZin takes the weight of today's consumption to be 1 - beta, "
+                f"and beta is {beta:g}; give EpsteinZin(..., weight=...)"
+            )
+        return dataclasses.replace(self, weight=1 - beta)
 
     @property
     def rho(self) -> float:
@@ -151,6 +162,10 @@ class EpsteinZin(Preferences):
     @property
     def additive(self) -> bool:  # type: ignore[override]
         return self.inverse_ies == self.risk_aversion
+
+    @property
+    def plain(self) -> bool:
+        return False
 
     @property
     def constant_discount(self) -> bool:  # type: ignore[override]
@@ -284,13 +299,21 @@ class Recursive(Preferences):
         return self.slopes(u, self.future(u, v))[0]
 
     def future(self, u: Tensor, v: Tensor) -> Tensor:
-        """m (...) with W(u, m) = v, by Newton's method from m = v; differentiable once."""
-        u_known, m = u.detach(), v.detach()
+        """m (...) with W(u, m) = v, by Newton's method from m = v; differentiable once. A step that leads beyond what W
+        takes, as where m = 0 and W is infinitely steep, is shortened."""
+        known, wanted = u.detach(), v.detach()
+        m = wanted
         for _ in range(INVERSIONS):
-            gap = self.W(u_known, m) - v.detach()
-            step = gap / self.slopes(u_known, m)[1]
-            m = m - torch.where(step.isfinite(), step, 0.0)
-        return m - (self.W(u, m) - v) / self.slopes(u_known, m)[1]
+            gap = self.W(known, m) - wanted
+            step = (gap / self.slopes(known, m)[1]).nan_to_num(0.0, 0.0, 0.0)
+            nearer = m
+            for length in LENGTHS:
+                trial = m - length * step
+                better = (self.W(known, trial) - wanted).abs() < gap.abs()
+                nearer = torch.where(better & (nearer == m), trial, nearer)
+            m = nearer
+        correction = (self.W(u, m) - v) / self.slopes(known, m)[1]  # none, but for its derivative
+        return m - torch.where(self.W(known, m - correction.detach()).isfinite(), correction, 0.0)
 
     def text(self) -> str:
         return "recursive utility"
@@ -303,11 +326,11 @@ def mean_of_powers(x: Tensor, weights: Tensor, theta: float) -> Tensor:
     """
     positive = x > 0
     L = torch.where(positive, x, 1.0).log()
-    known = positive.any(dim=-1) if theta > 0 else positive.all(dim=-1)
+    known = positive.any(dim=-1) if theta >= NEARLY_LINEAR else positive.all(dim=-1)
     if abs(theta) < NEARLY_LINEAR:
         return torch.where(known, nearly_linear(L, weights, theta).exp(), 0.0)
     inside = positive | ~known.unsqueeze(-1)
-    terms = torch.where(inside, weights.log() + theta * L, -math.inf)
+    terms = torch.where(inside & (weights > 0), logarithm(weights) + theta * L, -math.inf)
     return torch.where(known, (terms.logsumexp(dim=-1) / theta).exp(), 0.0)
 
 
@@ -317,7 +340,8 @@ def entropic(v: Tensor, weights: Tensor, beta: Tensor, kappa: float) -> Tensor:
     if abs(kappa) < NEARLY_LINEAR:
         found = nearly_linear(v, weights, kappa)
     else:
-        found = center.squeeze(-1) + (weights.log() + kappa * (v - center)).logsumexp(dim=-1) / kappa
+        terms = torch.where(weights > 0, logarithm(weights) + kappa * (v - center), -math.inf)
+        found = center.squeeze(-1) + terms.logsumexp(dim=-1) / kappa
     return (weights * beta.expand(v.shape)).sum(dim=-1) * found
 
 
@@ -325,6 +349,11 @@ def entropic_tilt(v: Tensor, m: Tensor, beta: Tensor, kappa: float) -> Tensor:
     """By how much `entropic` rises with v at a node, for each unit of its weight."""
     counts = beta != 0
     return torch.where(counts, beta * (kappa * (v - m / torch.where(counts, beta, 1.0))).exp(), 0.0)
+
+
+def logarithm(weights: Tensor) -> Tensor:
+    """ln w, and zero at w = 0, where its derivative would be no number."""
+    return torch.where(weights > 0, weights, 1.0).log()
 
 
 def nearly_linear(x: Tensor, weights: Tensor, kappa: float) -> Tensor:

@@ -48,7 +48,8 @@ class Method:
         return self.refuse(mdp)
 
     def refuse(self, mdp: MDP) -> str | None:
-        """What a method has against a model, but for choices where it takes none; or None."""
+        """What a method has against a model, but for choices, taste shocks and recursive utility where it takes none; or
+        None."""
         return None
 
     def cost(self, mdp: MDP) -> float:
