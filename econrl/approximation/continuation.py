@@ -46,8 +46,17 @@ class Everywhere:
         return self.policy(s) if self.is_inside(s) else actions_at(self.policy, self.known(), s)
 
     def probabilities(self, s: Tensor) -> Tensor:
-        """Where there are taste shocks: the probabilities (..., D); beyond its reach, those of the nearest state."""
-        return self.policy.probabilities(s if self.is_inside(s) else s.clamp(*self.policy.reach(self.known())))
+        """Where there are taste shocks: the probabilities (..., D); beyond its reach, those of the nearest state, among
+        what is available."""
+        if self.is_inside(s):
+            return self.policy.probabilities(s)
+        p = self.policy.probabilities(s.clamp(*self.policy.reach(self.known())))
+        available = self.policy.mdp.alternatives.available(s)
+        if available is None:
+            return p
+        p = torch.where(available, p, 0.0)
+        p = torch.where(p.sum(dim=-1, keepdim=True) > 0, p, available.to(p))
+        return p / p.sum(dim=-1, keepdim=True)
 
     def under(self, s: Tensor, row: Tensor) -> Tensor:
         """The actions (..., A) under combinations of options (...)."""

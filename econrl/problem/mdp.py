@@ -358,7 +358,7 @@ class MDP:
     # Shocks
 
     def weights(self, s: Tensor) -> Tensor:
-        """Probability of each node (J, E) at the states s (..., S): (..., J), or (J,) where no probability depends on the state."""
+        """Probability of each node (J, E) at the states s (..., S): (..., J), or (J,) where none depends on them."""
         return self.expectation.weights(s)
 
     def sample_shocks(self, s: Tensor, generator: torch.Generator, shape: Sequence[int] | None = None) -> Tensor:

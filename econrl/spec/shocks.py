@@ -34,6 +34,7 @@ from econrl.spec.soundness import (
 from econrl.spec.variable import Map, Variable, value_reader
 
 Rule = tuple[Tensor, Tensor]
+SAME = 1e-6  # how near to its only value one must be that is given for a shock which does not vary
 
 
 def gauss_hermite(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +171,7 @@ class Normal(Shock):
         return mean + z @ covariance_root(self.cov).to(z).T
 
     def to_standard(self, shown: Tensor) -> Tensor:
-        return (shown - tensor_like(self.mean, shown)) / tensor_like(self.std, shown)
+        return quotient(shown - tensor_like(self.mean, shown), tensor_like(self.std, shown))
 
     def faults(self) -> dict[str, Tensor]:
         return {"std is negative": (torch.as_tensor(self.std) < 0).any(dim=-1)}
@@ -207,7 +208,7 @@ class LogNormal(Shock):
 
     def to_standard(self, shown: Tensor) -> Tensor:
         std = tensor_like(self.std, shown)
-        return ((shown / tensor_like(self.mean, shown)).log() + std**2 / 2) / std
+        return quotient((shown / tensor_like(self.mean, shown)).log() + std**2 / 2, std)
 
     def faults(self) -> dict[str, Tensor]:
         return {
@@ -243,7 +244,7 @@ class Uniform(Shock):
 
     def to_standard(self, shown: Tensor) -> Tensor:
         low, high = tensor_like(self.low, shown), tensor_like(self.high, shown)
-        x = (shown - low) / (high - low)
+        x = quotient(shown - low, high - low)
         return torch.where((x >= 0) & (x <= 1), x, torch.inf)
 
     def faults(self) -> dict[str, Tensor]:
@@ -390,9 +391,13 @@ class Correlated(Shock):
         return mean + std * (z @ covariance_root(self.correlation).to(z).T)
 
     def to_standard(self, shown: Tensor) -> Tensor:
-        root = covariance_root(self.correlation).to(shown)
-        away = (shown - tensor_like(self.mean, shown)) / tensor_like(self.std, shown)
-        return torch.linalg.solve(root, away.unsqueeze(-1)).squeeze(-1)
+        away = shown - tensor_like(self.mean, shown)
+        if self.cov is None:
+            away = quotient(away, tensor_like(self.std, shown))
+        root = covariance_root(self.correlation if self.cov is None else self.cov).to(shown)
+        x = away @ torch.linalg.pinv(root).mT
+        reached = torch.isclose(x @ root.mT, away, rtol=1e-6, atol=1e-9).all(dim=-1, keepdim=True)
+        return torch.where(reached, x, torch.inf)
 
     def faults(self) -> dict[str, Tensor]:
         return {"std is negative": (torch.as_tensor(self.std) < 0).any(dim=-1)}
@@ -423,6 +428,12 @@ def check_covariance(matrix: Any, size: int | None, title: str) -> None:
     smallest = float(torch.linalg.eigvalsh(cov).min())
     if smallest < -1e-10 * float(cov.abs().max()):
         raise SpecError(f"{title} is not positive semidefinite; its smallest eigenvalue is {smallest:.3g}")
+
+
+def quotient(away: Tensor, scale: Tensor) -> Tensor:
+    """away / scale, and zero where both are: what does not vary takes its one value."""
+    none = (scale == 0) & (away.abs() < SAME)
+    return torch.where(none, 0.0, away / torch.where(none, 1.0, scale))
 
 
 def covariance_root(cov: Any) -> Tensor:

@@ -228,6 +228,11 @@ class MarkovChain(StateKind):
         mean = (0.0 if logs else 1.0) if mean is None else mean
         ar1.check_ar1(f"{cls.__name__}.{method} '{name}'", rho, sigma, n, mean, logs, *(width or (1.0,)))
         x, P = make(n, rho, sigma, *width)
+        if not ((P > 0).sum(axis=1) > 1).all():
+            raise SpecError(
+                f"{cls.__name__}.{method} '{name}': n = {n} values lie so far apart that with rho = {rho:g} one is never "
+                "left; take more values, or rouwenhorst"
+            )
         return cls(name, values=mean + x if logs else ar1.in_levels(x, P, mean), P=P)
 
     @property

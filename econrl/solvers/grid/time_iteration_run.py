@@ -18,6 +18,7 @@ from econrl.solvers.grid.sketch import Sketch, sketch
 from econrl.solvers.grid.time_iterated import TimeIterated
 
 FOR_VALUE = 0.2  # of a time limit, kept for the value
+LAST_STEPS = 3  # of Newton's method, for the value of the policy that is returned where utility is recursive
 SETTLINGS = 5  # how often the iteration goes on from points where Newton's method has failed
 
 
@@ -101,8 +102,9 @@ class TimeIterationRun(OnGrid, Iteration):
     def finish(self, answer: Answer) -> Answer:
         policy, value = answer
         it = self.it
-        near = not it.mdp.preferences.additive  # the iteration has evaluated policies all along
-        evaluate(it.name, it.mdp, it.value, policy.on(it.mdp), KRYLOV, it.chunk, self.task.remaining, near)
+        near = not it.mdp.preferences.additive  # the iteration has evaluated policies all along, if not this very one
+        for _ in range(LAST_STEPS if near else 1):
+            evaluate(it.name, it.mdp, it.value, policy.on(it.mdp), KRYLOV, it.chunk, self.task.remaining, near)
         return policy, it.value.on(value.mdp)
 
     def state(self) -> dict[str, Any]:
