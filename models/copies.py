@@ -55,8 +55,8 @@ class Copies(Model):
             )
         if not self.one.preferences().of(self.one).plain:
             raise SpecError(
-                f"Copies of {name}: it has {self.one.preferences().text()}, and values add up over copies where rewards "
-                "do; take additive utility"
+                f"Copies of {name}: it has {self.one.preferences().text()}, and values add up over copies where "
+                "rewards do; take additive utility"
             )
         if any(isinstance(v, State) and v.is_open for v in self.kinds):
             raise SpecError(f"Copies of {name}: a state leaves out an end of its domain; give low and high of each")

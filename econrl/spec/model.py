@@ -114,8 +114,8 @@ class Model:
         return None
 
     def initial(self, n: int, generator: torch.Generator) -> dict[str, Tensor] | None:
-        """n initial states, by name, for simulations; None: uniform on the domain. A Markov chain begins at the number of
-        one of its values, 0, 1, ...; states that are not named are drawn from the domain.
+        """n initial states, by name, for simulations; None: uniform on the domain. A Markov chain begins at the number
+        of one of its values, 0, 1, ...; states that are not named are drawn from the domain.
 
         Draw from the generator given, on its device: torch.rand(n, generator=generator, device=generator.device).
         """

@@ -230,8 +230,8 @@ class MarkovChain(StateKind):
         x, P = make(n, rho, sigma, *width)
         if not ((P > 0).sum(axis=1) > 1).all():
             raise SpecError(
-                f"{cls.__name__}.{method} '{name}': n = {n} values lie so far apart that with rho = {rho:g} one is never "
-                "left; take more values, or rouwenhorst"
+                f"{cls.__name__}.{method} '{name}': n = {n} values lie so far apart that with rho = {rho:g} one is "
+                "never left; take more values, or rouwenhorst"
             )
         return cls(name, values=mean + x if logs else ar1.in_levels(x, P, mean), P=P)
 

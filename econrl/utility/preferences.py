@@ -138,8 +138,8 @@ class EpsteinZin(Preferences):
         beta = as_number(model.beta, f"{type(model).__name__}.beta")
         if beta >= 1:
             raise SpecError(
-                f"{type(model).__name__}.preferences: EpsteinZin takes the weight of today's consumption to be 1 - beta, "
-                f"and beta is {beta:g}; give EpsteinZin(..., weight=...)"
+                f"{type(model).__name__}.preferences: EpsteinZin takes the weight of today's consumption to be 1 - "
+                f"beta, and beta is {beta:g}; give EpsteinZin(..., weight=...)"
             )
         return dataclasses.replace(self, weight=1 - beta)
 

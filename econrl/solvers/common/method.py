@@ -48,7 +48,7 @@ class Method:
         return self.refuse(mdp)
 
     def refuse(self, mdp: MDP) -> str | None:
-        """What a method has against a model, but for choices, taste shocks and recursive utility where it takes none; or
+        """What a method has against a model, but for choices, taste shocks and recursive utility if it takes none; or
         None."""
         return None
 

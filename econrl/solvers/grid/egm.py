@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,6 +17,11 @@ from econrl.solvers.grid.endogenous_grid import EndogenousGrid
 from econrl.solvers.grid.spending import why_not
 
 FOR_VALUE = 10.0  # iterations, whose time is kept for the value
+
+
+ITERATIONS, LONGEST = 100, 5.0  # of a stationary model; seconds that one of them may take
+SECONDS, FEW = 5e-6, 500_000  # for each next state, where there are more than a few
+POINTS = 400  # on the endogenous grid, at most
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,12 @@ class EGM(Method):
         require(self, "change", self.change > 0, "positive")
 
     def cost(self, mdp: MDP) -> float:
-        """Seconds, whatever the model."""
-        return 1.0
+        """Seconds, unless there are very many next states, as with several exogenous ones; infinite where a single
+        iteration takes long, in which no clock is looked at."""
+        exogenous = len(mdp.continuous) - len(mdp.parameters) - 1
+        states = (self.points or POINTS) * self.exogenous ** max(exogenous, 0) * mdp.layers
+        each = SECONDS * max(states * len(mdp.nodes) - FEW, 0)
+        return 1.0 + ITERATIONS * each if each < LONGEST else math.inf
 
     def refuse(self, mdp: MDP) -> str | None:
         """Why the model is not of the kind above, seen at random states."""

@@ -179,7 +179,7 @@ def test_newton_is_never_worse_than_its_start(monkeypatch):
 
 def test_a_residual_that_stops_being_a_number_ends_the_polish_with_a_message(monkeypatch):
     start = solve(StochasticGrowth(), Perturbation())
-    monkeypatch.setattr(polish_run, "euler_rows", lambda *arguments: torch.full((1,), torch.nan, dtype=torch.float64))
+    monkeypatch.setattr(polish_run, "euler_rows", lambda *_, **__: torch.full((1,), torch.nan, dtype=torch.float64))
     solution = solve(StochasticGrowth(), SMALL, warm_start=start, steps=10)
     assert "stopped being numbers" in solution.info["message"]
     assert mean_error(solution) == pytest.approx(mean_error(start))
