@@ -281,3 +281,33 @@ def test_mistakes_are_told_in_one_line(available, message):
     with pytest.raises(SpecError, match=message) as raised:
         econrl.check(changed(available))
     assert "\n" not in str(raised.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UntilAge(Model):
+    """Work, at a wage of one, is there until an age; income is consumed."""
+
+    horizon: int = 4
+    beta: float = 0.9
+    last: int = 2
+
+    def states(self):
+        return State("m", low=0.5, high=3.0)
+
+    def actions(self):
+        work = Choice("work", n=2, available=lambda s: (True, s.t < self.last))
+        return work, Action("c", low=0.0, high=lambda s: s.m)
+
+    def reward(self, s, a):
+        return a.c.log() - 0.1 * a.work
+
+    def transition(self, s, a, e):
+        return {"m": s.m - a.c + 0.5 + a.work}
+
+
+def test_an_option_that_an_age_has_nowhere_is_none_on_a_grid():
+    """In the later periods no state at all has it."""
+    solution = econrl.solve(UntilAge(), VI(points=12), progress=False)
+    table = solution.simulate(paths=20, seed=0)
+    assert (table["work"][table["t"] < 2] == 1).all()
+    assert (table["work"][table["t"] >= 2] == 0).all()

@@ -10,11 +10,12 @@ import torch
 import econrl
 from econrl import DDPG, FVI, METHODS, VI, Action, Discrete, MethodError, Model, Newton, Normal, SpecError, State
 from econrl.accuracy.certificates import rejected, welfare_loss
-from econrl.models import BrockMirman, EpsteinZinGrowth, Portfolio, StochasticGrowth
+from econrl.models import BrockMirman, Copies, EpsteinZinGrowth, Portfolio, StochasticGrowth
 from econrl.optimality.find_structure import find_structure
 from econrl.problem.bellman import bellman_residual
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import FINER
+from econrl.storage.saving import fingerprint, same_fingerprint
 from econrl.utility import EpsteinZin, Recursive, RiskSensitive, crra
 
 STEPS = {"fvi": 9, "ddpg": 60, "newton": 4}  # the first of fvi are of value iteration
@@ -329,9 +330,58 @@ def test_samples_of_rung_0_are_refused_and_environments_too():
         Environment(Persistent())
 
 
-def test_a_range_of_parameters_is_refused():
+@pytest.mark.parametrize(
+    ("model", "over"),
+    [
+        (Persistent(), {"alpha": (0.3, 0.4)}),
+        (Portfolio(n=1, ies=0.2, gamma=5.0), {"beta": (0.93, 0.97)}),  # additive, in another unit than its reward
+        (BrockMirman(), {"risk_aversion": (1.0, 10.0)}),  # additive here, and nowhere else
+    ],
+)
+def test_a_range_of_parameters_is_refused(model, over):
     with pytest.raises(SpecError, match="sums of rewards alone"):
-        solve(Persistent(), "newton", over={"alpha": (0.3, 0.4)})
+        solve(model, "newton", over=over)
+
+
+def test_copies_are_refused():
+    with pytest.raises(SpecError, match="values add up over copies where rewards do"):
+        Copies(one=BrockMirman(risk_aversion=10.0))
+    assert Copies(one=BrockMirman()).one == BrockMirman()
+
+
+def test_a_file_is_that_of_one_risk_aversion():
+    """Whose models have the same rewards and laws of motion."""
+    one, other = (fingerprint(MDP(replace(Persistent(), gamma=gamma))) for gamma in (5.0, 10.0))
+    assert same_fingerprint(one, fingerprint(MDP(replace(Persistent(), gamma=5.0))))
+    assert not same_fingerprint(one, other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLife(Life):
+    """The same with an aggregator of its own, which is infinitely steep at m = 0, where nothing follows."""
+
+    psi: float = 1.5
+
+    def preferences(self):
+        rho, power, w = 1 - 1 / self.psi, 1 - self.gamma, 1 - self.beta
+        return Recursive(
+            W=lambda r, m: (w * r**rho + self.beta * m**rho) ** (1 / rho),
+            phi=lambda v: -(v**power),
+            inverse=lambda x: (-x) ** (1 / power),
+        )
+
+
+def test_a_last_period_that_an_own_aggregator_can_take():
+    by_hand, ready_made = (solve(model, "vi") for model in (OwnLife(), Life(psi=1.5)))
+    s = {"m": torch.linspace(0.5, 7.5, 20, dtype=torch.float64), "t": torch.zeros(20)}
+    assert torch.allclose(by_hand.policy(s)["c"], ready_made.policy(s)["c"], rtol=1e-3)
+    assert by_hand.verdict.word == "accurate"
+
+
+def test_a_last_period_that_an_own_aggregator_cannot_take_is_named():
+    with pytest.raises(SpecError, match="after the last period V' is 0, and W.r, m. is 0 there.*define `terminal`"):
+        econrl.check(OwnLife(psi=0.5))
+    assert econrl.check(OwnLife(psi=0.5, bequest=0.1)) == []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import torch
 import econrl
 from econrl import Action, Correlated, Discrete, LogNormal, MarkovChain, Model, Normal, SpecError, State, Uniform
 from econrl.optimality.find_structure import find_structure
+from econrl.problem.layout import View
 from econrl.problem.mdp import MDP
 from econrl.problem.quadrature import Quadrature
 from econrl.problem.simulate import move
@@ -441,3 +442,20 @@ def test_a_mistake_is_named_in_one_line(shock, what):
 def test_values_are_no_functions():
     with pytest.raises(SpecError, match="the shock 'e': only its probabilities may be a function of the state"):
         Discrete("e", values=lambda s: [0, s.x], probabilities=[0.5, 0.5])
+
+
+def test_given_values_of_correlated_shocks_with_a_covariance_and_of_shocks_that_do_not_vary_there():
+    """What is read is what was given: with cov= and a mean that depends on the state; and where a std is zero."""
+    view = {"z": torch.tensor([0.0, 1.0], dtype=torch.float64)}
+    cov = [[0.01, 0.005], [0.005, 0.01]]
+    given = torch.tensor([[0.2, 0.3], [-0.1, 0.4]], dtype=torch.float64)
+    correlated = Correlated(("a", "b"), cov=cov, mean=lambda s: torch.stack([0.1 * s.z, 0.0 * s.z], dim=-1))
+    here = correlated.at(View("state", view), given)
+    assert torch.allclose(here.from_normal(here.to_standard(given)), given)
+    perfect = Correlated(("a", "b"), corr=1.0)
+    assert perfect.to_standard(torch.tensor([0.3, 0.3], dtype=torch.float64)).isfinite().all()
+    assert not perfect.to_standard(torch.tensor([0.3, 0.4], dtype=torch.float64)).isfinite().any()
+    one = torch.ones(1, dtype=torch.float64)
+    assert LogNormal("y", std=0.0).to_standard(one) == 0
+    assert not LogNormal("y", std=0.0).to_standard(1.1 * one).isfinite()
+    assert Uniform("u", low=0.5, high=0.5).to_standard(0.5 * one) == 0
