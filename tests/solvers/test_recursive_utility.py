@@ -379,7 +379,7 @@ def test_a_last_period_that_an_own_aggregator_can_take():
 
 
 def test_a_last_period_that_an_own_aggregator_cannot_take_is_named():
-    with pytest.raises(SpecError, match="after the last period V' is 0, and W.r, m. is 0 there.*define `terminal`"):
+    with pytest.raises(SpecError, match=r"after the last period V' is 0, and W.r, m. is 0 there.*define `terminal`"):
         econrl.check(OwnLife(psi=0.5))
     assert econrl.check(OwnLife(psi=0.5, bequest=0.1)) == []
 
