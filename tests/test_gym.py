@@ -32,7 +32,10 @@ def sb3():
     return econrl.sb3
 
 
-@pytest.fixture(scope="module", params=zoo(), ids=lambda cls: cls.__name__)
+ADDITIVE = [cls for cls in zoo() if cls().preferences().additive]  # the others are no environments
+
+
+@pytest.fixture(scope="module", params=ADDITIVE, ids=lambda cls: cls.__name__)
 def batch(request):
     return Batch(request.param(), 64)
 

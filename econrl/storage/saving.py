@@ -240,9 +240,14 @@ def from_json(value: Any) -> Any:
 
 
 def part(value: dict[str, Any]) -> Model:
-    """A model that is a parameter of another; its equations are tested with those of the whole."""
+    """A model that is a parameter of another; its equations are tested with those of the whole. Fields that came later
+    have their defaults."""
     parameters = {name: from_json(v) for name, v in value["parameters"].items()}
     for cls in subclasses(Model):
-        if cls.__name__ == value["model"] and set(parameters) == {f.name for f in dataclasses.fields(cls) if f.init}:
+        if cls.__name__ != value["model"]:
+            continue
+        fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+        later = [f for name, f in fields.items() if name not in parameters]
+        if set(parameters) <= set(fields) and all(f.default is not dataclasses.MISSING for f in later):
             return cls(**parameters).with_domain(from_json(value.get("domain", {"dict": {}})))
     raise SaveError(f"a model '{value['model']}' with parameters {', '.join(parameters)} is not known here")
