@@ -49,7 +49,7 @@ class Sectors(Model):
 
     def states(self) -> tuple[State, State]:
         k = (self.alpha * self.beta) ** (1 / (1 - self.alpha))
-        return State("k", low=0.7 * k, high=1.4 * k, size=self.n), State("z", low=-0.15, high=0.15, size=self.n)
+        return State("k", low=0.5 * k, high=2 * k, size=self.n), State("z", low=-0.25, high=0.25, size=self.n)
 
     def actions(self) -> Action:
         return Action("c", low=0.0, high=self.output, size=self.n)
