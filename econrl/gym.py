@@ -26,7 +26,6 @@ try:
 except ImportError as error:
     raise MethodError("econrl.gym needs the library gymnasium: pip install 'econrl[gym]'") from error
 
-EULER = 0.5772156649015329  # the mean of an extreme value
 PERIODS = 200  # of an episode of a stationary model
 
 
@@ -107,7 +106,7 @@ class Batch:
     def draw_tastes(self) -> Tensor:
         """Extreme values (n, options) of mean zero, for the options that have a taste shock."""
         u = torch.rand(self.n, self.tasted, generator=self.generator, dtype=self.mdp.dtype, device=self.mdp.device)
-        return -(-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log() - EULER
+        return -(-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log() - np.euler_gamma
 
     @property
     def s(self) -> Tensor:

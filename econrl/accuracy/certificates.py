@@ -68,6 +68,8 @@ def beside(mdp: MDP, policy: Function, value: Function, s: Tensor, generator: to
     """What the policy is worth beside V at the states s (n, S), and the sum of c u'(c) weighed alike, each (n,)."""
 
     def by_reward(s: Tensor, a: Tensor) -> Tensor:
+        if mdp.preferences.separable:
+            return torch.ones_like(s[:, 0])
         m = expected_value(mdp, value, s, a.unsqueeze(-2))
         return mdp.preferences.slopes(mdp.reward(s, a), m)[0]
 

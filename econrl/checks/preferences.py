@@ -12,7 +12,6 @@ from econrl.spec.model import Model
 from econrl.utility import EpsteinZin, Preferences, Recursive
 
 SAME, INVERSE = 1e-9, 1e-6  # relative differences: of discount factors that are one, and of phi^-1(phi(V)) from V
-PERIODS = 300  # of staying at a reward, after which the value is about what it would be for ever
 
 
 def check_declared_preferences(model: Model) -> None:
@@ -99,15 +98,8 @@ def check_discount_is_known(trial: Trial) -> None:
 def check_functions_rise(trial: Trial, preferences: Recursive, rewards: Tensor) -> None:
     """W rises in both arguments, phi rises, and `inverse` undoes it, at values that staying at a reward gives."""
     title = f"{trial.name}.preferences"
-
-    def staying() -> Tensor:
-        v = rewards
-        for _ in range(PERIODS):
-            v = preferences.W(rewards, v)
-        return v
-
     users = [f for f in (preferences.W, preferences.phi, preferences.inverse) if f is not None]
-    v = attempt(f"{title}, W", users, staying)
+    v = attempt(f"{title}, W", users, lambda: preferences.staying(rewards))
     if not isinstance(v, Tensor) or v.shape != rewards.shape:
         raise SpecError(f"{title}: W(r, m) must give a tensor of the shape of r, {tuple(rewards.shape)}")
     if not v.isfinite().all():

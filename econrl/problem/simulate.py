@@ -130,11 +130,7 @@ def aggregated(mdp: MDP, policy: Function, s: Tensor, periods: int, generator: t
         rewards.append(mdp.reward(at, a))
         alive.append(living)
         s = torch.where(living.unsqueeze(-1), move(mdp, at, a, generator)[1], s)
-    v = rewards[-1]
-    if mdp.horizon is not None:
-        v = mdp.terminal(s)
-    for u in [rewards[-1]] * LONGEST * (mdp.horizon is None):
-        v = mdp.preferences.aggregate(u, v)
+    v = mdp.preferences.staying(rewards[-1]) if mdp.horizon is None else mdp.terminal(s)
     for u, living in zip(reversed(rewards), reversed(alive), strict=True):
         v = torch.where(living, mdp.preferences.aggregate(u, v), v)
     return v

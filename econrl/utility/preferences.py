@@ -23,6 +23,7 @@ from econrl.utility.functions import crra
 
 ALIKE = 1e-12  # relative difference at which two parameters are the same
 NEARLY_LINEAR = 1e-3  # a power or an exponent below which a logarithm of a mean would lose digits
+STAYING = 300  # periods in which a value that is no sum comes near that of staying for ever
 INVERSIONS, LENGTHS = 25, (1.0, 0.25)  # steps of the search for what an aggregator was given, and their lengths
 
 
@@ -76,6 +77,13 @@ class Preferences:
     def marginal(self, u: Tensor, v: Tensor) -> Tensor:
         """W_1 (...) where today's u leads to v, each (...)."""
         return torch.ones_like(v)
+
+    def staying(self, u: Tensor) -> Tensor:
+        """v (...) where u (...) is earned for ever, of an aggregator that is no sum: v = W(u, v), repeated from u."""
+        v = u
+        for _ in range(STAYING):
+            v = self.aggregate(u, v)
+        return v
 
     def shown(self, v: Tensor) -> Tensor:
         """V as the model defines it."""

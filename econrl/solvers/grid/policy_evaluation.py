@@ -23,7 +23,6 @@ from econrl.problem.state_function import Function
 FEWEST_STEPS = 5  # of GMRES: with fewer, the value would say nothing
 NEWTON_STEPS = 6  # on a value that is interpolated in a unit of its own
 LENGTHS = (1.0, 0.3, 0.1, 0.01)  # of such a step
-STAYING = 300  # periods in which a value that is no sum comes near that of staying for ever
 MOST_PATIENT = 0.999  # discount factor with which a first guess of the value is made, at most
 
 
@@ -225,10 +224,7 @@ def today_for_ever(mdp: MDP, s: Tensor, a: Tensor) -> Tensor:
     """What the value would be if the state stayed where it is, r(s, a)/(1 - E[beta]) or the v = W(r, v) of an
     aggregator that is no sum. A first guess."""
     if not mdp.preferences.separable:
-        v = u = mdp.reward(s, a)
-        for _ in range(STAYING):
-            v = mdp.preferences.aggregate(u, v)
-        return v
+        return mdp.preferences.staying(mdp.reward(s, a))
     beta = (mdp.weights(s) * mdp.discount(s.unsqueeze(-2), a.unsqueeze(-2), mdp.nodes)).sum(dim=-1)
     return mdp.reward(s, a) / (1 - beta).clamp(min=1 - MOST_PATIENT)
 
